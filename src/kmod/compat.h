@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Differences between kernel versions, 5.10 to 7.3: the only file that asks
+ * for a version.  Each entry says what changed and when.
+ */
+#ifndef _DUNE_COMPAT_H
+#define _DUNE_COMPAT_H
+
+#include <linux/version.h>
+
+#ifdef __ASSEMBLY__
+
+/* 6.1 and before: one UNTRAIN_RET; 6.4 made a variant for VM exits. */
+#ifdef UNTRAIN_RET_VM
+#define DUNE_UNTRAIN_RET	UNTRAIN_RET_VM
+#else
+#define DUNE_UNTRAIN_RET	UNTRAIN_RET
+#endif
+
+#else /* !__ASSEMBLY__ */
+
+#include <linux/mm.h>
+#include <linux/vtime.h>
+#include <asm/debugreg.h>
+#include <asm/msr.h>
+#include <asm/svm.h>
+
+/* 6.18 renamed the header of xfer_to_guest_mode_work_pending(). */
+#if __has_include(<linux/entry-virt.h>)
+#include <linux/entry-virt.h>
+#else
+#include <linux/entry-kvm.h>
+#endif
+
+/* 6.16 renamed rdmsrl and friends and left no alias. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
+#define rdmsrq		rdmsrl
+#define wrmsrq		wrmsrl
+#define rdmsrq_safe	rdmsrl_safe
+#define wrmsrq_safe	wrmsrl_safe
+#endif
+
+/* 7.x renamed the VMCB field and bit that turn nested paging on. */
+#ifdef SVM_MISC_ENABLE_NP
+#define nested_ctl			misc_ctl
+#define SVM_NESTED_CTL_NP_ENABLE	SVM_MISC_ENABLE_NP
+#endif
+
+/* The MMU notifier's ageing callbacks return bool since 7.1. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+typedef int dune_young_t;
+#else
+typedef bool dune_young_t;
+#endif
+
+/* 6.3 made vm_flags constant but for its setters. */
+static inline void dune_vm_flags_mod(struct vm_area_struct *vma,
+				     unsigned long set, unsigned long clear)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+#else
+	vm_flags_mod(vma, set, clear);
+#endif
+}
+
+/*
+ * The page frame that a PFN mapping has at @addr.  mmap_lock is held and
+ * the page was faulted in.  6.12 replaced follow_pte().
+ */
+static inline int dune_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+				  unsigned long *pfn, bool *writable)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	spinlock_t *ptl;
+	pte_t *pte;
+	int ret;
+
+	ret = follow_pte(vma->vm_mm, addr, &pte, &ptl);
+	if (ret)
+		return ret;
+	*pfn = pte_pfn(*pte);
+	*writable = pte_write(*pte);
+	pte_unmap_unlock(pte, ptl);
+#else
+	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
+	int ret;
+
+	ret = follow_pfnmap_start(&args);
+	if (ret)
+		return ret;
+	*pfn = args.pfn;
+	*writable = args.writable;
+	follow_pfnmap_end(&args);
+#endif
+	return 0;
+}
+
+/* Named since 6.16. */
+#ifndef DR7_FIXED_1
+#define DR7_FIXED_1	0x00000400
+#endif
+
+#endif /* !__ASSEMBLY__ */
+#endif /* _DUNE_COMPAT_H */

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Turning VMX or SVM on while there are users, and off after the last.
+ *
+ * Up to 7.0 the kernel has no owner for these extensions: whoever finds the
+ * enable bit clear may set it.  KVM does the same and refuses to start a
+ * virtual machine while somebody else has the bit; so does Dune.  Holding
+ * it only while a Dune process lives leaves KVM free the rest of the time.
+ *
+ * cpu_mutex comes before cpus_read_lock().
+ */
+#define pr_fmt(fmt) "dune: " fmt
+
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/reboot.h>
+#include <linux/smp.h>
+
+#include "compat.h"
+#include "dune.h"
+
+static DEFINE_MUTEX(cpu_mutex);
+static unsigned int cpu_users;		/* cpu_mutex */
+static int cpuhp_state;
+static DEFINE_PER_CPU(bool, cpu_is_on);	/* its own CPU, IRQs off */
+static atomic_t cpu_failures;
+static int cpu_error;			/* of the CPU that failed last */
+
+static void cpu_on(void *unused)
+{
+	int ret;
+
+	if (__this_cpu_read(cpu_is_on))
+		return;
+	ret = dune_ops->cpu_on();
+	if (ret) {
+		cpu_error = ret;
+		atomic_inc(&cpu_failures);
+		return;
+	}
+	__this_cpu_write(cpu_is_on, true);
+}
+
+static void cpu_off(void *unused)
+{
+	if (!__this_cpu_read(cpu_is_on))
+		return;
+	dune_ops->cpu_off();
+	__this_cpu_write(cpu_is_on, false);
+}
+
+bool dune_cpu_is_on(void)
+{
+	return __this_cpu_read(cpu_is_on);
+}
+
+/**
+ * dune_cpu_get - become a user of the extension on all CPUs
+ *
+ * Return: 0, or -EBUSY when another hypervisor has it.
+ */
+int dune_cpu_get(void)
+{
+	int ret = 0;
+
+	mutex_lock(&cpu_mutex);
+	if (cpu_users)
+		goto out;
+
+	cpus_read_lock();
+	atomic_set(&cpu_failures, 0);
+	on_each_cpu(cpu_on, NULL, 1);
+	if (atomic_read(&cpu_failures)) {
+		ret = cpu_error;
+		on_each_cpu(cpu_off, NULL, 1);
+	}
+	cpus_read_unlock();
+
+	if (ret == -EBUSY)
+		pr_info_ratelimited("%s is in use by another hypervisor: stop its virtual machines, or unload it (rmmod %s)\n",
+				    dune_ops->name,
+				    dune_ops->vendor == DUNE_VENDOR_VMX ? "kvm_intel" : "kvm_amd");
+out:
+	if (!ret)
+		cpu_users++;
+	mutex_unlock(&cpu_mutex);
+	return ret;
+}
+
+void dune_cpu_put(void)
+{
+	mutex_lock(&cpu_mutex);
+	if (!--cpu_users) {
+		cpus_read_lock();
+		on_each_cpu(cpu_off, NULL, 1);
+		cpus_read_unlock();
+	}
+	mutex_unlock(&cpu_mutex);
+}
+
+/*
+ * Hotplug callbacks run on the CPU concerned, in its hotplug thread, with
+ * cpus_write_lock() held by the initiator: cpu_users cannot pass between 0
+ * and 1 meanwhile since that needs cpus_read_lock().
+ */
+static int hotplug_online(unsigned int cpu)
+{
+	unsigned long flags;
+	int ret = 0;
+
+	if (!READ_ONCE(cpu_users))
+		return 0;
+	local_irq_save(flags);
+	cpu_on(NULL);
+	if (!__this_cpu_read(cpu_is_on))
+		ret = -EBUSY;
+	local_irq_restore(flags);
+	return ret;
+}
+
+static int hotplug_offline(unsigned int cpu)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	cpu_off(NULL);
+	local_irq_restore(flags);
+	return 0;
+}
+
+/*
+ * A machine that restarts by INIT with VMX on hangs: leave it before.  The
+ * other CPUs may still run vCPUs; their next entry finds it off.
+ */
+static int cpu_reboot(struct notifier_block *nb, unsigned long val, void *v)
+{
+	on_each_cpu(cpu_off, NULL, 1);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block cpu_reboot_nb = {
+	.notifier_call = cpu_reboot,
+};
+
+int dune_cpu_init(void)
+{
+	int ret;
+
+	ret = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "x86/dune:online",
+					hotplug_online, hotplug_offline);
+	if (ret < 0)
+		return ret;
+	cpuhp_state = ret;
+	register_reboot_notifier(&cpu_reboot_nb);
+	return 0;
+}
+
+void dune_cpu_exit(void)
+{
+	unregister_reboot_notifier(&cpu_reboot_nb);
+	cpuhp_remove_state_nocalls(cpuhp_state);
+	WARN_ON(cpu_users);
+}

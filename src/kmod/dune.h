@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the files of dune.ko share.
+ *
+ *   main.c     the device, its ioctls, module life
+ *   cpu.c      turning VMX or SVM on and off on each CPU
+ *   vm.c       one VM per mm, windows, MMU notifier
+ *   mmu.c      second-stage tables and faults
+ *   vcpu.c     the run loop and the exits
+ *   emulate.c  what the guest gets back for CPUID, MSR, CR, DR
+ *   stats.c    the vCPUs in debugfs
+ *   vmx.c, svm.c and their _entry.S: one struct dune_ops each
+ *
+ * Lock order, outermost first:
+ *   vcpu->mutex > vm->window_mutex > mmap_lock > vm->mmu_lock
+ * cpu.c has its own mutex, taken before cpus_read_lock(), never under any of
+ * these except vcpu->mutex.
+ */
+#ifndef _DUNE_H
+#define _DUNE_H
+
+#include <linux/cpumask.h>
+#include <linux/list.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/xarray.h>
+
+#include "include/uapi/dune.h"
+
+#define DUNE_WINDOW_SHIFT	30
+#define DUNE_WINDOW_SIZE	(1ULL << DUNE_WINDOW_SHIFT)
+#define DUNE_HVA_LIMIT		((1ULL << 47) - 4096)	/* user half, 4-level */
+#define DUNE_MAX_GPA_BITS	42		/* 4096 windows are enough */
+#define DUNE_INSN_SKIP		0xff
+#define DUNE_EVENT_EXCEPTION	3		/* SDM 24.8.3 and APM 15.20 agree */
+
+struct dune_vcpu;
+
+/* Pages for second-stage tables, taken before mmu_lock. */
+struct dune_mmu_cache {
+	int nr;
+	void *page[5];
+};
+
+/*
+ * A VM: the second-stage view of one mm.  Found and counted by the MMU
+ * notifier itself (mmu_notifier_get), so that there is one per mm.
+ */
+struct dune_vm {
+	struct mmu_notifier mn;		/* mn.mm is the address space */
+
+	/* The second-stage table.  Root: physical address of a zeroed page. */
+	spinlock_t mmu_lock;
+	u64 *root;
+	int levels;			/* 4, or 5 on SVM under a 5-level host */
+	unsigned long inv_seq;		/* mmu_lock: bumped when an invalidation ends */
+	unsigned int inv_active;	/* mmu_lock: invalidations under way */
+	unsigned long inv_start, inv_end;	/* mmu_lock: what they cover */
+	atomic64_t tlb_gen;		/* bumped whenever entries were removed */
+	cpumask_var_t running;		/* CPUs that are in guest mode for this VM */
+
+	/* Windows: guest-physical GiB -> host-virtual GiB, and back. */
+	struct mutex window_mutex;
+	unsigned int nr_windows;	/* window_mutex; published after the entry */
+	unsigned int max_windows;
+	u64 *windows;			/* [max_windows] start of each, write once */
+	struct xarray by_hva;		/* hva >> 30 -> index */
+
+	struct work_struct free_work;
+};
+
+/* One exit, decoded by the vendor code into words common code understands. */
+struct dune_exit {
+	enum dune_stat stat;
+	u32 hw_reason;
+	u64 hw_info;
+	u64 gpa, gva;		/* DUNE_STAT_FAULT */
+	u32 access;		/* DUNE_STAT_FAULT: DUNE_ACCESS_* */
+	bool gva_valid;
+	/*
+	 * DUNE_STAT_EXCEPTION: the vector.  DUNE_STAT_INSN: the exception to
+	 * raise (6 #UD, 13 #GP), or DUNE_INSN_SKIP for a harmless no-op.
+	 */
+	u8 vector;
+	bool has_error_code;
+	u32 error_code;
+	u64 dr6;		/* DUNE_STAT_EXCEPTION, vector 1: the bits to merge into DR6 */
+	bool write;		/* DUNE_STAT_MSR, _CR, _DR: the guest writes */
+	bool entry_failed;	/* the CPU refused the state; stat is DUNE_STAT_OTHER */
+	bool decoded;		/* DUNE_STAT_CR, _DR: the three below are valid */
+	u8 cr;			/* control or debug register number */
+	u8 gpr;			/* general register number, in the CPU's encoding */
+	u8 insn_len;		/* bytes to skip for an emulated instruction, 0: unknown */
+};
+
+/*
+ * An event to inject at the next entry: asked for by user space, by
+ * emulation, or one whose delivery an exit cut short.
+ */
+struct dune_event {
+	bool valid;
+	u8 vector;
+	u8 type;		/* DUNE_EVENT_EXCEPTION or, VMX, another of SDM 24.8.3 */
+	bool has_error_code;
+	u32 error_code;
+	u8 insn_len;		/* software interrupts and exceptions, VMX only */
+};
+
+struct dune_vcpu {
+	struct dune_vm *vm;
+	struct pid *owner;		/* the thread that may run it */
+	struct mutex mutex;		/* one ioctl at a time; owner is held inside */
+	struct list_head link;		/* all vCPUs, for debugfs */
+
+	/*
+	 * General registers in the CPU's own encoding order (rax rcx rdx rbx
+	 * rsp rbp rsi rdi r8..r15), then rip and rflags.  The entry code
+	 * loads and stores all but rsp, rip and rflags; the vendor's enter()
+	 * moves those three to and from the VMCS or VMCB.
+	 */
+	struct dune_regs regs;
+	u64 cr2;			/* loaded before entry, stored after exit */
+	u64 dr6;			/* as the guest sees it */
+	u64 cr8;
+	struct dune_event event;
+	struct dune_exit exit;
+
+	int last_cpu;			/* CPU of the last entry, -1 never */
+	s64 tlb_gen;			/* vm->tlb_gen at the last entry */
+	bool flush;			/* enter(): drop this vCPU's TLB entries first */
+	bool has_state;			/* DUNE_SET_STATE was done */
+
+	struct dune_mmu_cache cache;
+
+	struct dune_run *run;		/* shared page, hostile */
+	struct dune_stats *stats;	/* shared page, read-only for user space */
+
+	void *arch;			/* struct vmx_vcpu or struct svm_vcpu */
+};
+
+/*
+ * The vendor table.  Unless said otherwise calls come with preemption on and
+ * may sleep; errors are negative errnos.
+ */
+struct dune_ops {
+	const char *name;		/* "VT-x" or "SVM" */
+	u32 vendor;			/* DUNE_VENDOR_* */
+	int gpa_bits;			/* set by check() */
+	int levels;			/* second-stage levels, set by check() */
+	int max_map_level;		/* largest second-stage leaf: 1 4K, 2 2M, 3 1G */
+
+	/* Is everything there?  Says with pr_err() what is missing. */
+	int (*check)(void);
+	/* Allocate and free what each CPU needs.  Once per module load. */
+	int (*setup)(void);
+	void (*teardown)(void);
+
+	/*
+	 * Turn the extension on and off on this CPU.  IRQs off.  -EBUSY if
+	 * somebody else has it on.  cpu_off is called only after a
+	 * successful cpu_on on this CPU, and must first make every vCPU's
+	 * state leave this CPU (VMCLEAR).
+	 */
+	int (*cpu_on)(void);
+	void (*cpu_off)(void);
+
+	/* A vCPU's own structures; the VM's table exists already. */
+	int (*vcpu_init)(struct dune_vcpu *vcpu);
+	void (*vcpu_free)(struct dune_vcpu *vcpu);
+
+	/*
+	 * System registers.  set_state gets values that vcpu.c has checked.
+	 * Preemption on; the vendor code makes the state current itself.
+	 */
+	void (*set_state)(struct dune_vcpu *vcpu, const struct dune_state *st);
+	void (*get_state)(struct dune_vcpu *vcpu, struct dune_state *st);
+
+	/*
+	 * Make this CPU the one that holds the vCPU's state.  Preemption
+	 * off, IRQs on; called right before IRQs go off for enter().  NULL
+	 * where the state is plain memory.
+	 */
+	void (*load)(struct dune_vcpu *vcpu);
+
+	/*
+	 * One round in guest mode.  IRQs off on entry and on return, the
+	 * vCPU's owner is current, the FPU holds its user registers.  Loads
+	 * the state onto this CPU if it is not there, honours vcpu->flush
+	 * and vcpu->event (consumed), restores every host register it
+	 * touched, forwards an NMI or a machine check to the host, fills
+	 * vcpu->exit, and turns a delivery that the exit cut short into
+	 * vcpu->event again.
+	 */
+	void (*enter)(struct dune_vcpu *vcpu);
+
+	/* Control registers after an intercepted write.  IRQs on. */
+	u64 (*read_cr)(struct dune_vcpu *vcpu, int cr);
+	void (*write_cr)(struct dune_vcpu *vcpu, int cr, u64 val);
+	/* CPL of the guest, valid after an exit.  IRQs on. */
+	int (*cpl)(struct dune_vcpu *vcpu);
+
+	/*
+	 * Second-stage entries.  Address bits are common to both; @access
+	 * is DUNE_ACCESS_READ|WRITE|EXEC as allowed; @level 1, 2, 3; @uc:
+	 * uncached (device memory).  make_table points to a lower table.
+	 */
+	u64 (*make_leaf)(u64 pa, u32 access, int level, bool uc);
+	u64 (*make_table)(u64 pa);
+	/* Which accesses an entry allows; 0 for an empty one. */
+	u32 (*leaf_access)(u64 entry);
+	u64 leaf_bit;			/* set in entries that are 2M or 1G leaves */
+};
+
+extern const struct dune_ops *dune_ops;	/* chosen at load, constant after */
+extern struct dune_ops dune_vmx_ops, dune_svm_ops;
+
+/* Control register bits that a guest always has, or may set. */
+#define DUNE_CR0_FIXED	(X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_PG)
+#define DUNE_CR0_FREE	(X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
+#define DUNE_CR4_FIXED	(X86_CR4_PAE)
+u64 dune_cr4_allowed(void);		/* without DUNE_CR4_FIXED */
+
+/* cpu.c */
+int dune_cpu_get(void);			/* first user turns the extension on */
+void dune_cpu_put(void);
+bool dune_cpu_is_on(void);		/* IRQs off: may this CPU enter a guest? */
+int dune_cpu_init(void);
+void dune_cpu_exit(void);
+
+/* vm.c */
+struct dune_vm *dune_vm_get(struct mm_struct *mm);
+void dune_vm_put(struct dune_vm *vm);
+int dune_vm_map_window(struct dune_vm *vm, u64 hva, struct dune_window *win);
+bool dune_gpa_to_hva(struct dune_vm *vm, u64 gpa, u64 *hva);
+int dune_vm_init(void);
+void dune_vm_exit(void);
+
+/* mmu.c */
+#define DUNE_MMU_RETRY		1
+int dune_mmu_init(struct dune_vm *vm);
+void dune_mmu_free(struct dune_vm *vm);
+/*
+ * Resolve a second-stage fault: 0 mapped, DUNE_MMU_RETRY enter again,
+ * -EFAULT the mm refuses (fills *fault), other errnos: memory, signal.
+ */
+int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault);
+/*
+ * Drop what [start, end) maps, on every CPU, under mmu_lock.  Return: whether
+ * there was anything.
+ */
+bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long end);
+void dune_mmu_cache_free(struct dune_mmu_cache *cache);
+
+/* vcpu.c */
+int dune_vcpu_create(struct dune_vm *vm);
+bool dune_state_valid(const struct dune_state *st);
+void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
+void dune_skip_insn(struct dune_vcpu *vcpu);
+
+/* emulate.c: 0 the guest goes on, -errno the exit is not known */
+int dune_emulate(struct dune_vcpu *vcpu);
+
+/* stats.c */
+void dune_stats_init(void);
+void dune_stats_exit(void);
+void dune_stats_add(struct dune_vcpu *vcpu);
+void dune_stats_del(struct dune_vcpu *vcpu);
+
+#endif /* _DUNE_H */

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a guest gets back for instructions that leave it: CPUID, RDMSR and
+ * WRMSR, MOV to and from control and debug registers, port I/O.  The rule
+ * is to deny; what is allowed is listed here.
+ */
+#define pr_fmt(fmt) "dune: " fmt
+
+#include <linux/uaccess.h>
+#include <asm/processor.h>
+#include <asm/trapnr.h>
+
+#include "compat.h"
+#include "dune.h"
+
+#define GUEST_EFER	(EFER_LME | EFER_LMA | EFER_SCE | EFER_NX)
+
+static u64 *gpr(struct dune_vcpu *vcpu, u8 nr)
+{
+	return (u64 *)&vcpu->regs + (nr & 15);
+}
+
+/**
+ * dune_cr4_allowed - the CR4 bits a guest may set on this CPU
+ *
+ * Whatever user space sees as enabled by the host, and what ring 0 of a
+ * process can use.  Not UMIP, VMXE, SMXE, CET, LA57, PCE, MCE.
+ */
+u64 dune_cr4_allowed(void)
+{
+	u64 bits = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_OSFXSR |
+		   X86_CR4_OSXMMEXCPT;
+
+	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
+		bits |= X86_CR4_OSXSAVE;
+	if (boot_cpu_has(X86_FEATURE_FSGSBASE))
+		bits |= X86_CR4_FSGSBASE;
+	if (boot_cpu_has(X86_FEATURE_PCID))
+		bits |= X86_CR4_PCIDE;
+	if (boot_cpu_has(X86_FEATURE_SMEP))
+		bits |= X86_CR4_SMEP;
+	if (boot_cpu_has(X86_FEATURE_SMAP))
+		bits |= X86_CR4_SMAP;
+	if (boot_cpu_has(X86_FEATURE_OSPKE))
+		bits |= X86_CR4_PKE;
+	return bits;
+}
+
+static void raise_gp(struct dune_vcpu *vcpu)
+{
+	dune_inject(vcpu, X86_TRAP_GP, true, 0);
+}
+
+/* What the CPU says, less what a Dune process cannot have. */
+static void emulate_cpuid(struct dune_vcpu *vcpu)
+{
+	u32 leaf = vcpu->regs.rax, a = leaf, b, c = vcpu->regs.rcx, d;
+	u64 cr4 = dune_ops->read_cr(vcpu, 4);
+
+	native_cpuid(&a, &b, &c, &d);
+	switch (leaf) {
+	case 1:
+		c &= ~(BIT(3) | BIT(5) | BIT(6) | BIT(27));	/* MONITOR VMX SMX OSXSAVE */
+		if (cr4 & X86_CR4_OSXSAVE)
+			c |= BIT(27);
+		break;
+	case 7:
+		if ((u32)vcpu->regs.rcx)
+			break;
+		c &= ~(BIT(2) | BIT(4) | BIT(7) | BIT(16));	/* UMIP OSPKE SHSTK LA57 */
+		if (cr4 & X86_CR4_PKE)
+			c |= BIT(4);
+		d &= ~BIT(20);					/* IBT */
+		break;
+	case 0x80000001:
+		c &= ~BIT(2);					/* SVM */
+		break;
+	case 0x8000000a:					/* SVM details */
+		a = b = c = d = 0;
+		break;
+	}
+	vcpu->regs.rax = a;
+	vcpu->regs.rbx = b;
+	vcpu->regs.rcx = c;
+	vcpu->regs.rdx = d;
+	dune_skip_insn(vcpu);
+}
+
+/* MSRs beside those that the permission bitmaps let through. */
+static void emulate_msr(struct dune_vcpu *vcpu)
+{
+	u32 msr = vcpu->regs.rcx;
+	u64 val = (u32)vcpu->regs.rax | vcpu->regs.rdx << 32;
+
+	if (msr != MSR_EFER || (vcpu->exit.write && val != GUEST_EFER)) {
+		raise_gp(vcpu);
+		return;
+	}
+	if (!vcpu->exit.write) {
+		vcpu->regs.rax = GUEST_EFER;
+		vcpu->regs.rdx = 0;
+	}
+	dune_skip_insn(vcpu);
+}
+
+static bool cr0_valid(u64 val)
+{
+	return (val & DUNE_CR0_FIXED) == DUNE_CR0_FIXED &&
+	       !(val & ~(u64)(DUNE_CR0_FIXED | DUNE_CR0_FREE));
+}
+
+/* MCE is the host's: it reads as it may on each vendor, and writes to it do nothing. */
+static bool cr4_valid(struct dune_vcpu *vcpu, u64 val)
+{
+	val &= ~(u64)X86_CR4_MCE;
+	/* PCIDE may go on only while CR3[11:0] is 0 (SDM 4.10.1). */
+	if (val & ~dune_ops->read_cr(vcpu, 4) & X86_CR4_PCIDE &&
+	    dune_ops->read_cr(vcpu, 3) & 0xfff)
+		return false;
+	return (val & DUNE_CR4_FIXED) == DUNE_CR4_FIXED &&
+	       !(val & ~(dune_cr4_allowed() | DUNE_CR4_FIXED));
+}
+
+static void emulate_cr(struct dune_vcpu *vcpu)
+{
+	struct dune_exit *x = &vcpu->exit;
+	u64 *reg = gpr(vcpu, x->gpr);
+
+	if (x->cr == 8) {	/* TPR: there is no interrupt controller behind it */
+		if (!x->write)
+			*reg = vcpu->cr8;
+		else if (*reg & ~0xfULL)
+			goto gp;
+		else
+			vcpu->cr8 = *reg;
+	} else if (!x->write) {
+		*reg = dune_ops->read_cr(vcpu, x->cr);
+	} else if ((x->cr == 0 && cr0_valid(*reg)) ||
+		   (x->cr == 4 && cr4_valid(vcpu, *reg))) {
+		dune_ops->write_cr(vcpu, x->cr, x->cr == 4 ? *reg & ~(u64)X86_CR4_MCE : *reg);
+	} else {
+		goto gp;
+	}
+	dune_skip_insn(vcpu);
+	return;
+gp:
+	raise_gp(vcpu);
+}
+
+/*
+ * Debug registers belong to the host's ptrace and perf.  DR6 is what #DB
+ * handlers read; DR7 reads as disabled; the others read 0.
+ */
+static void emulate_dr(struct dune_vcpu *vcpu)
+{
+	struct dune_exit *x = &vcpu->exit;
+	u64 *reg = gpr(vcpu, x->gpr);
+	u8 dr = x->cr;
+
+	if (dr == 4 || dr == 5)		/* aliases, SDM 17.2.2 */
+		dr += 2;
+	if (!x->write) {
+		*reg = dr == 6 ? vcpu->dr6 : dr == 7 ? DR7_FIXED_1 : 0;
+	} else if (dr == 6 && !(*reg >> 32)) {
+		vcpu->dr6 = *reg | DR6_RESERVED;
+	} else if (!(dr == 7 ? *reg & ~(u64)DR7_FIXED_1 : *reg)) {
+		/* clearing what is clear */
+	} else {
+		raise_gp(vcpu);
+		return;
+	}
+	dune_skip_insn(vcpu);
+}
+
+/*
+ * Guest-virtual to host-virtual by the guest's own tables, for the few
+ * instructions that a CPU without decode assists leaves undecoded.
+ */
+static bool gva_to_hva(struct dune_vcpu *vcpu, u64 gva, u64 *hva)
+{
+	u64 table = dune_ops->read_cr(vcpu, 3) & 0x000ffffffffff000ULL, entry;
+	int shift;
+
+	for (shift = 39; ; shift -= 9) {
+		u64 at, size = 1ULL << shift;
+
+		if (!dune_gpa_to_hva(vcpu->vm, table + ((gva >> shift) & 511) * 8, &at) ||
+		    get_user(entry, (u64 __user *)at) || !(entry & _PAGE_PRESENT))
+			return false;
+		table = entry & 0x000ffffffffff000ULL;
+		if (shift == 12 || (shift < 39 && entry & _PAGE_PSE))
+			return dune_gpa_to_hva(vcpu->vm, (table & ~(size - 1)) |
+					       (gva & (size - 1)), hva);
+	}
+}
+
+/* [REX] 0F 20..23 modrm: MOV to and from CR and DR (SDM vol. 2, MOV). */
+static bool decode_mov(struct dune_vcpu *vcpu)
+{
+	struct dune_exit *x = &vcpu->exit;
+	u8 b[4], rex = 0, n;
+	u64 hva;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		if (!gva_to_hva(vcpu, vcpu->regs.rip + i, &hva) ||
+		    get_user(b[i], (u8 __user *)hva))
+			return false;
+	n = (b[0] & 0xf0) == 0x40;
+	if (n)
+		rex = b[0];
+	if (b[n] != 0x0f || b[n + 1] < 0x20 || b[n + 1] > 0x23)
+		return false;
+	x->write = b[n + 1] & 2;
+	x->cr = ((b[n + 2] >> 3) & 7) | (rex & 4 ? 8 : 0);
+	x->gpr = (b[n + 2] & 7) | (rex & 1 ? 8 : 0);
+	x->insn_len = n + 3;
+	return true;
+}
+
+int dune_emulate(struct dune_vcpu *vcpu)
+{
+	struct dune_exit *x = &vcpu->exit;
+
+	switch (x->stat) {
+	case DUNE_STAT_CPUID:
+		emulate_cpuid(vcpu);
+		return 0;
+	case DUNE_STAT_MSR:
+		emulate_msr(vcpu);
+		return 0;
+	case DUNE_STAT_IO:
+		raise_gp(vcpu);
+		return 0;
+	case DUNE_STAT_CR:
+	case DUNE_STAT_DR:
+		/* CLTS, LMSW and prefixes that nobody needs: refused. */
+		if (!x->decoded && !decode_mov(vcpu))
+			raise_gp(vcpu);
+		else if (x->stat == DUNE_STAT_CR)
+			emulate_cr(vcpu);
+		else
+			emulate_dr(vcpu);
+		return 0;
+	case DUNE_STAT_INSN:
+		if (x->vector == DUNE_INSN_SKIP)
+			dune_skip_insn(vcpu);
+		else
+			dune_inject(vcpu, x->vector, x->vector == X86_TRAP_GP, 0);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}

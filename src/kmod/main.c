@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device /dev/dune, and the life of the module.
+ *
+ * An open file is the VM of the address space that opened it.  A process
+ * that inherits or receives the descriptor has another mm and gets EIO: it
+ * opens its own.
+ */
+#define pr_fmt(fmt) "dune: " fmt
+
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/uaccess.h>
+
+#include "compat.h"
+#include "dune.h"
+
+const struct dune_ops *dune_ops __ro_after_init;
+
+static int dune_open(struct inode *inode, struct file *file)
+{
+	struct dune_vm *vm;
+	int ret;
+
+	if (!current->mm)
+		return -EINVAL;
+
+	ret = dune_cpu_get();
+	if (ret)
+		return ret;
+
+	vm = dune_vm_get(current->mm);
+	if (IS_ERR(vm)) {
+		dune_cpu_put();
+		return PTR_ERR(vm);
+	}
+	file->private_data = vm;
+	return 0;
+}
+
+static int dune_release(struct inode *inode, struct file *file)
+{
+	dune_vm_put(file->private_data);
+	dune_cpu_put();
+	return 0;
+}
+
+static u64 dune_features(void)
+{
+	u64 f = DUNE_FEAT_NX;	/* both vendors' long mode has it here */
+
+	if (boot_cpu_has(X86_FEATURE_GBPAGES))
+		f |= DUNE_FEAT_1GB_PAGES;
+	if (boot_cpu_has(X86_FEATURE_PCID))
+		f |= DUNE_FEAT_PCID;
+	if (boot_cpu_has(X86_FEATURE_INVPCID))
+		f |= DUNE_FEAT_INVPCID;
+	if (boot_cpu_has(X86_FEATURE_SMEP))
+		f |= DUNE_FEAT_SMEP;
+	if (boot_cpu_has(X86_FEATURE_SMAP))
+		f |= DUNE_FEAT_SMAP;
+	if (boot_cpu_has(X86_FEATURE_FSGSBASE))
+		f |= DUNE_FEAT_FSGSBASE;
+	if (boot_cpu_has(X86_FEATURE_XSAVE))
+		f |= DUNE_FEAT_XSAVE;
+	if (boot_cpu_has(X86_FEATURE_PKU))
+		f |= DUNE_FEAT_PKU;
+	return f;
+}
+
+static long dune_get_info(struct dune_info __user *argp)
+{
+	struct dune_info info = {
+		.abi_version	= DUNE_ABI_VERSION,
+		.vendor		= dune_ops->vendor,
+		.features	= dune_features(),
+		.cr4_allowed	= dune_cr4_allowed() | DUNE_CR4_FIXED,
+		.gpa_bits	= dune_ops->gpa_bits,
+		.window_shift	= DUNE_WINDOW_SHIFT,
+		.run_size	= PAGE_SIZE,
+		.stats_size	= PAGE_SIZE,
+	};
+
+	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+static long dune_map_window(struct dune_vm *vm, struct dune_window __user *argp)
+{
+	struct dune_window win;
+	int ret;
+
+	if (copy_from_user(&win, argp, sizeof(win)))
+		return -EFAULT;
+	ret = dune_vm_map_window(vm, win.hva, &win);
+	if (ret)
+		return ret;
+	return copy_to_user(argp, &win, sizeof(win)) ? -EFAULT : 0;
+}
+
+static long dune_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct dune_vm *vm = file->private_data;
+
+	if (current->mm != vm->mn.mm)
+		return -EIO;
+
+	switch (cmd) {
+	case DUNE_GET_INFO:
+		return dune_get_info((void __user *)arg);
+	case DUNE_MAP_WINDOW:
+		return dune_map_window(vm, (void __user *)arg);
+	case DUNE_CREATE_VCPU:
+		return arg ? -EINVAL : dune_vcpu_create(vm);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static const struct file_operations dune_fops = {
+	.owner		= THIS_MODULE,
+	.open		= dune_open,
+	.release	= dune_release,
+	.unlocked_ioctl	= dune_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct miscdevice dune_dev = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "dune",
+	.mode	= 0666,
+	.fops	= &dune_fops,
+};
+
+static int __init dune_pick_ops(void)
+{
+	if (boot_cpu_has(X86_FEATURE_VMX))
+		dune_ops = &dune_vmx_ops;
+	else if (boot_cpu_has(X86_FEATURE_SVM))
+		dune_ops = &dune_svm_ops;
+	else
+		goto none;
+	return dune_ops->check();
+
+none:
+	pr_err("this CPU offers neither VT-x nor SVM (or the firmware turned it off)\n");
+	return -ENODEV;
+}
+
+static int __init dune_init(void)
+{
+	int ret;
+
+	ret = dune_pick_ops();
+	if (ret)
+		return ret;
+	ret = dune_ops->setup();
+	if (ret)
+		return ret;
+	ret = dune_cpu_init();
+	if (ret)
+		goto err_setup;
+	ret = dune_vm_init();
+	if (ret)
+		goto err_cpu;
+	dune_stats_init();
+	ret = misc_register(&dune_dev);
+	if (ret)
+		goto err_stats;
+
+	pr_info("%s, %d guest-physical bits, %d second-stage levels\n",
+		dune_ops->name, dune_ops->gpa_bits, dune_ops->levels);
+	return 0;
+
+err_stats:
+	dune_stats_exit();
+	dune_vm_exit();
+err_cpu:
+	dune_cpu_exit();
+err_setup:
+	dune_ops->teardown();
+	return ret;
+}
+
+static void __exit dune_exit(void)
+{
+	misc_deregister(&dune_dev);
+	dune_stats_exit();
+	dune_vm_exit();
+	dune_cpu_exit();
+	dune_ops->teardown();
+}
+
+module_init(dune_init);
+module_exit(dune_exit);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Processes in guest mode: safe access to privileged CPU features");

@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * AMD SVM.  References are to the AMD64 Architecture Programmer's Manual,
+ * volume 2.  Optional features (NRIPS, decode assists, FlushByAsid) are used
+ * where present and never needed: QEMU's TCG has none of them.
+ */
+#define pr_fmt(fmt) "dune: " fmt
+
+#include <linux/gfp.h>
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <linux/percpu.h>
+#include <linux/slab.h>
+#include <asm/debugreg.h>
+#include <asm/svm.h>
+#include <asm/trapnr.h>
+
+#include "compat.h"
+#include "dune.h"
+
+#define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM 15.11 */
+#define IOPM_SIZE	(3 * PAGE_SIZE)	/* APM 15.10.1 */
+#define VM_CR_SVMDIS	(1ULL << 4)	/* APM 15.30.1 */
+
+#define NPT_ACCESSED	(1ULL << 5)
+#define NPT_DIRTY	(1ULL << 6)
+
+#define SEG_CODE64(dpl)	(0xa9b | (dpl) << 5)	/* APM 15.5.1: VMCB attributes */
+#define SEG_DATA(dpl)	(0xc93 | (dpl) << 5)
+#define SEG_TSS64_BUSY	0x08b
+
+#define NPF_WRITE	(1ULL << 1)
+#define NPF_RSVD	(1ULL << 3)
+#define NPF_FETCH	(1ULL << 4)
+#define NPF_WALK	(1ULL << 33)
+
+struct svm_vcpu {
+	struct vmcb *vmcb;
+	u64 asid_gen;		/* of the CPU in vcpu->last_cpu */
+	u64 last_rip;		/* as the guest left it */
+};
+
+struct svm_cpu {
+	void *hsave;		/* VMRUN's own save area */
+	void *host_vmcb;	/* VMSAVE and VMLOAD of host state */
+	u64 asid_gen;
+	u32 next_asid;
+	u64 old_hsave;
+};
+
+static DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
+static u32 nr_asids;
+static void *msrpm, *iopm;	/* all VMs share one policy */
+
+void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa);
+
+static struct svm_vcpu *to_svm(struct dune_vcpu *vcpu)
+{
+	return vcpu->arch;
+}
+
+static int svm_check(void)
+{
+	u64 vm_cr;
+
+	if (!boot_cpu_has(X86_FEATURE_NPT)) {
+		pr_err("SVM without nested paging is not supported\n");
+		return -ENODEV;
+	}
+	rdmsrq(MSR_VM_CR, vm_cr);
+	if (vm_cr & VM_CR_SVMDIS) {
+		pr_err("SVM is disabled by the firmware (VM_CR.SVMDIS): enable it in its set-up\n");
+		return -EOPNOTSUPP;
+	}
+	nr_asids = cpuid_ebx(SVM_CPUID_FUNC);
+	if (nr_asids < 2) {
+		pr_err("this CPU has %u ASIDs, at least 2 are needed\n", nr_asids);
+		return -ENODEV;
+	}
+
+	/* The nested table is walked in the host's own mode (APM 15.25.3). */
+	dune_svm_ops.levels = __read_cr4() & X86_CR4_LA57 ? 5 : 4;
+	dune_svm_ops.gpa_bits = min_t(int, boot_cpu_data.x86_phys_bits, DUNE_MAX_GPA_BITS);
+	dune_svm_ops.max_map_level = boot_cpu_has(X86_FEATURE_GBPAGES) ? 3 : 2;
+	return 0;
+}
+
+static void svm_free_cpus(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		free_page((unsigned long)sc->hsave);
+		free_page((unsigned long)sc->host_vmcb);
+	}
+	free_pages((unsigned long)msrpm, get_order(MSRPM_SIZE));
+	free_pages((unsigned long)iopm, get_order(IOPM_SIZE));
+}
+
+/* Two bits an MSR: read, write (APM 15.11). */
+static void msrpm_allow(u32 msr)
+{
+	u32 bit;
+
+	if (msr < 0x2000)
+		bit = 2 * msr;
+	else if (msr >= 0xc0000000 && msr < 0xc0002000)
+		bit = 0x4000 + 2 * (msr - 0xc0000000);
+	else
+		bit = 0x8000 + 2 * (msr - 0xc0010000);
+	__clear_bit(bit, msrpm);
+	__clear_bit(bit + 1, msrpm);
+}
+
+static int svm_setup(void)
+{
+	/* What VMSAVE and VMLOAD switch is the guest's own. */
+	static const u32 own_msrs[] = {
+		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	};
+	int cpu, i;
+
+	msrpm = (void *)__get_free_pages(GFP_KERNEL, get_order(MSRPM_SIZE));
+	iopm = (void *)__get_free_pages(GFP_KERNEL, get_order(IOPM_SIZE));
+	if (!msrpm || !iopm)
+		goto nomem;
+	memset(msrpm, 0xff, MSRPM_SIZE);
+	memset(iopm, 0xff, IOPM_SIZE);
+	for (i = 0; i < ARRAY_SIZE(own_msrs); i++)
+		msrpm_allow(own_msrs[i]);
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		sc->hsave = (void *)get_zeroed_page(GFP_KERNEL);
+		sc->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
+		if (!sc->hsave || !sc->host_vmcb)
+			goto nomem;
+	}
+	return 0;
+nomem:
+	svm_free_cpus();
+	return -ENOMEM;
+}
+
+static int svm_cpu_on(void)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	u64 efer;
+
+	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
+	wrmsrq(MSR_EFER, efer | EFER_SVME);
+	rdmsrq(MSR_VM_HSAVE_PA, sc->old_hsave);
+	wrmsrq(MSR_VM_HSAVE_PA, __sme_set(__pa(sc->hsave)));
+
+	/* Whatever used these ASIDs before: start with a flush of all. */
+	sc->asid_gen++;
+	sc->next_asid = nr_asids;
+	return 0;
+}
+
+static void svm_cpu_off(void)
+{
+	u64 efer;
+
+	wrmsrq(MSR_VM_HSAVE_PA, this_cpu_read(svm_cpu.old_hsave));
+	rdmsrq(MSR_EFER, efer);
+	wrmsrq(MSR_EFER, efer & ~EFER_SVME);
+}
+
+static void set_intercept(struct vmcb *vmcb, u32 bit)
+{
+	__set_bit(bit, (unsigned long *)vmcb->control.intercepts);
+}
+
+static int svm_vcpu_init(struct dune_vcpu *vcpu)
+{
+	static const u8 intercepts[] = {
+		INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT,
+		INTERCEPT_CPUID, INTERCEPT_RSM, INTERCEPT_INVD, INTERCEPT_WBINVD,
+		INTERCEPT_HLT, INTERCEPT_INVLPGA, INTERCEPT_IOIO_PROT,
+		INTERCEPT_MSR_PROT, INTERCEPT_TASK_SWITCH, INTERCEPT_FERR_FREEZE,
+		INTERCEPT_SHUTDOWN, INTERCEPT_VMRUN, INTERCEPT_VMMCALL,
+		INTERCEPT_VMLOAD, INTERCEPT_VMSAVE, INTERCEPT_STGI, INTERCEPT_CLGI,
+		INTERCEPT_SKINIT, INTERCEPT_MONITOR, INTERCEPT_MWAIT,
+		INTERCEPT_XSETBV, INTERCEPT_RDPMC,
+		INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC,
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
+	};
+	struct vmcb_control_area *c;
+	struct svm_vcpu *svm;
+	int i;
+
+	svm = kzalloc(sizeof(*svm), GFP_KERNEL_ACCOUNT);
+	if (!svm)
+		return -ENOMEM;
+	svm->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!svm->vmcb) {
+		kfree(svm);
+		return -ENOMEM;
+	}
+	vcpu->arch = svm;
+
+	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
+		set_intercept(svm->vmcb, intercepts[i]);
+	for (i = 0; i < 16; i++) {
+		set_intercept(svm->vmcb, INTERCEPT_DR0_READ + i);
+		set_intercept(svm->vmcb, INTERCEPT_DR0_WRITE + i);
+	}
+
+	c = &svm->vmcb->control;
+	c->iopm_base_pa = __sme_set(__pa(iopm));
+	c->msrpm_base_pa = __sme_set(__pa(msrpm));
+	c->int_ctl = V_INTR_MASKING_MASK;
+	c->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	c->nested_cr3 = __sme_set(__pa(vcpu->vm->root));
+	return 0;
+}
+
+static void svm_vcpu_free(struct dune_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+
+	free_page((unsigned long)svm->vmcb);
+	kfree(svm);
+}
+
+static void set_seg(struct vmcb_seg *seg, u16 selector, u16 attrib, u32 limit, u64 base)
+{
+	seg->selector = selector;
+	seg->attrib = attrib;
+	seg->limit = limit;
+	seg->base = base;
+}
+
+static void svm_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
+{
+	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
+	int cpl = st->cs & 3;
+
+	set_seg(&s->cs, st->cs, SEG_CODE64(cpl), ~0U, 0);
+	set_seg(&s->ss, st->ss, SEG_DATA(cpl), ~0U, 0);
+	set_seg(&s->ds, 0, SEG_DATA(3), ~0U, 0);
+	set_seg(&s->es, 0, SEG_DATA(3), ~0U, 0);
+	set_seg(&s->fs, 0, SEG_DATA(3), ~0U, st->fs_base);
+	set_seg(&s->gs, 0, SEG_DATA(3), ~0U, st->gs_base);
+	set_seg(&s->tr, st->tr, SEG_TSS64_BUSY, st->tr_limit, st->tr_base);
+	set_seg(&s->ldtr, 0, 0, 0, 0);
+	set_seg(&s->gdtr, 0, 0, st->gdt_limit, st->gdt_base);
+	set_seg(&s->idtr, 0, 0, st->idt_limit, st->idt_base);
+	s->cpl = cpl;
+	s->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX | EFER_SVME;
+	s->cr0 = st->cr0;
+	s->cr3 = st->cr3;
+	s->cr4 = st->cr4 | X86_CR4_MCE;
+	s->dr6 = DR6_RESERVED;
+	s->dr7 = DR7_FIXED_1;
+	s->g_pat = 0x0007040600070406ULL;	/* power-up value, APM 7.8.2 */
+	s->kernel_gs_base = st->kernel_gs_base;
+	s->star = st->star;
+	s->lstar = st->lstar;
+	s->cstar = st->cstar;
+	s->sfmask = st->sfmask;
+}
+
+static void svm_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
+{
+	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
+
+	st->cr0 = s->cr0;
+	st->cr3 = s->cr3;
+	st->cr4 = s->cr4 & ~X86_CR4_MCE;
+	st->fs_base = s->fs.base;
+	st->gs_base = s->gs.base;
+	st->kernel_gs_base = s->kernel_gs_base;
+	st->gdt_base = s->gdtr.base;
+	st->gdt_limit = s->gdtr.limit;
+	st->idt_base = s->idtr.base;
+	st->idt_limit = s->idtr.limit;
+	st->tr = s->tr.selector;
+	st->tr_base = s->tr.base;
+	st->tr_limit = s->tr.limit;
+	st->star = s->star;
+	st->lstar = s->lstar;
+	st->cstar = s->cstar;
+	st->sfmask = s->sfmask;
+	st->cs = s->cs.selector;
+	st->ss = s->ss.selector;
+}
+
+/*
+ * ASIDs are dealt out per CPU; when they run out all are flushed and a new
+ * generation begins (APM 15.16).  A new ASID is also how one vCPU's entries
+ * are flushed, since FlushByAsid may be missing.
+ */
+static void get_asid(struct dune_vcpu *vcpu)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb_control_area *c = &svm->vmcb->control;
+
+	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	if (!vcpu->flush && svm->asid_gen == sc->asid_gen)
+		return;
+	if (sc->next_asid >= nr_asids) {
+		sc->asid_gen++;
+		sc->next_asid = 1;
+		c->tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	}
+	svm->asid_gen = sc->asid_gen;
+	c->asid = sc->next_asid++;
+}
+
+static void put_event(struct dune_vcpu *vcpu, struct vmcb_control_area *c)
+{
+	struct dune_event *ev = &vcpu->event;
+
+	c->event_inj = 0;
+	if (!ev->valid)
+		return;
+	c->event_inj = ev->vector | ev->type << SVM_EVTINJ_TYPE_SHIFT | SVM_EVTINJ_VALID;
+	if (ev->has_error_code) {
+		c->event_inj |= SVM_EVTINJ_VALID_ERR;
+		c->event_inj_err = ev->error_code;
+	}
+	ev->valid = false;
+}
+
+/*
+ * An exit in the middle of a delivery: deliver again.  Those that stem from
+ * an instruction (INT n, INT3, INTO) are executed again instead: RIP still
+ * points at it.
+ */
+static void keep_event(struct dune_vcpu *vcpu, struct vmcb_control_area *c)
+{
+	u32 info = c->exit_int_info;
+	u8 vector = info & SVM_EXITINTINFO_VEC_MASK;
+
+	if (!(info & SVM_EXITINTINFO_VALID) ||
+	    (info & SVM_EXITINTINFO_TYPE_MASK) != SVM_EXITINTINFO_TYPE_EXEPT ||
+	    vector == X86_TRAP_BP || vector == X86_TRAP_OF)
+		return;
+	vcpu->event = (struct dune_event) {
+		.valid = true,
+		.vector = vector,
+		.type = DUNE_EVENT_EXCEPTION,
+		.has_error_code = info & SVM_EXITINTINFO_VALID_ERR,
+		.error_code = c->exit_int_info_err,
+	};
+}
+
+static void decode_npf(struct dune_exit *x, struct vmcb *vmcb)
+{
+	u64 err = vmcb->control.exit_info_1;
+
+	if (err & NPF_RSVD) {
+		x->stat = DUNE_STAT_OTHER;
+		return;
+	}
+	x->stat = DUNE_STAT_FAULT;
+	x->gpa = vmcb->control.exit_info_2;
+	x->access = err & NPF_WRITE ? DUNE_ACCESS_WRITE :
+		    err & NPF_FETCH ? DUNE_ACCESS_EXEC : DUNE_ACCESS_READ;
+	if (err & NPF_WALK)
+		x->access |= DUNE_ACCESS_WALK;
+	if (vmcb->save.cpl == 3)
+		x->access |= DUNE_ACCESS_USER;
+}
+
+static void decode_mov(struct dune_exit *x, u32 code, u64 info)
+{
+	x->cr = code & 15;
+	x->write = code & 16;
+	/* APM 15.8.1: bit 63 says MOV, as against CLTS, LMSW and SMSW. */
+	x->decoded = boot_cpu_has(X86_FEATURE_DECODEASSISTS) &&
+		     (x->stat == DUNE_STAT_DR || info >> 63);
+	x->gpr = info & 15;
+	if (!x->insn_len)
+		x->insn_len = 3 + (x->cr > 7 || x->gpr > 7);
+}
+
+/* Without NRIPS: the length of the instruction in its plain form. */
+static u8 insn_len(struct vmcb *vmcb, u8 plain)
+{
+	u64 next = vmcb->control.next_rip;
+
+	if (boot_cpu_has(X86_FEATURE_NRIPS) && next - vmcb->save.rip <= 15)
+		return next - vmcb->save.rip;
+	return plain;
+}
+
+static void refuse(struct dune_exit *x, u8 vector)
+{
+	x->stat = DUNE_STAT_INSN;
+	x->vector = vector;
+}
+
+static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
+{
+	struct dune_exit *x = &vcpu->exit;
+	u32 code = vmcb->control.exit_code;
+	u64 info = vmcb->control.exit_info_1;
+
+	*x = (struct dune_exit) { .hw_reason = code, .hw_info = info };
+
+	switch (code) {
+	case SVM_EXIT_VMMCALL:
+		x->stat = DUNE_STAT_HYPERCALL;
+		x->insn_len = insn_len(vmcb, 3);
+		break;
+	case SVM_EXIT_INTR:
+	case SVM_EXIT_SMI:
+	case SVM_EXIT_INIT:
+		x->stat = DUNE_STAT_INTERRUPT;
+		break;
+	case SVM_EXIT_NMI:	/* pending until STGI, then the host's */
+		x->stat = DUNE_STAT_NMI;
+		break;
+	case SVM_EXIT_NPF:
+		decode_npf(x, vmcb);
+		break;
+	case SVM_EXIT_EXCP_BASE + X86_TRAP_DB:
+		x->stat = DUNE_STAT_EXCEPTION;
+		x->vector = X86_TRAP_DB;
+		x->dr6 = vmcb->save.dr6 & ~(u64)DR6_RESERVED;
+		vmcb->save.dr6 = DR6_RESERVED;
+		break;
+	case SVM_EXIT_EXCP_BASE + X86_TRAP_AC:
+		x->stat = DUNE_STAT_EXCEPTION;
+		x->vector = X86_TRAP_AC;
+		x->has_error_code = true;
+		x->error_code = info;
+		break;
+	case SVM_EXIT_EXCP_BASE + X86_TRAP_MC:
+		x->stat = DUNE_STAT_EXCEPTION;
+		x->vector = X86_TRAP_MC;
+		break;
+	case SVM_EXIT_CPUID:
+		x->stat = DUNE_STAT_CPUID;
+		x->insn_len = insn_len(vmcb, 2);
+		break;
+	case SVM_EXIT_MSR:
+		x->stat = DUNE_STAT_MSR;
+		x->write = info & 1;
+		x->insn_len = insn_len(vmcb, 2);
+		break;
+	case SVM_EXIT_IOIO:
+		x->stat = DUNE_STAT_IO;
+		break;
+	case SVM_EXIT_READ_CR0 ... SVM_EXIT_WRITE_CR0 + 15:
+		x->stat = DUNE_STAT_CR;
+		x->insn_len = insn_len(vmcb, 0);
+		decode_mov(x, code, info);
+		break;
+	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR0 + 15:
+		x->stat = DUNE_STAT_DR;
+		x->insn_len = insn_len(vmcb, 0);
+		decode_mov(x, code, info);
+		break;
+	case SVM_EXIT_HLT:
+		x->stat = DUNE_STAT_HLT;
+		x->insn_len = insn_len(vmcb, 1);
+		break;
+	case SVM_EXIT_INVD:
+	case SVM_EXIT_WBINVD:
+		refuse(x, DUNE_INSN_SKIP);
+		x->insn_len = insn_len(vmcb, 2);
+		break;
+	case SVM_EXIT_XSETBV:
+	case SVM_EXIT_RDPMC:
+		refuse(x, X86_TRAP_GP);
+		break;
+	case SVM_EXIT_VMRUN:
+	case SVM_EXIT_VMLOAD:
+	case SVM_EXIT_VMSAVE:
+	case SVM_EXIT_STGI:
+	case SVM_EXIT_CLGI:
+	case SVM_EXIT_SKINIT:
+	case SVM_EXIT_INVLPGA:
+	case SVM_EXIT_MONITOR:
+	case SVM_EXIT_MWAIT:
+	case SVM_EXIT_RSM:
+		refuse(x, X86_TRAP_UD);
+		break;
+	case SVM_EXIT_TASK_SWITCH:	/* none in long mode but by INT or IRET */
+		refuse(x, X86_TRAP_GP);
+		break;
+	case SVM_EXIT_SHUTDOWN:
+		x->stat = DUNE_STAT_SHUTDOWN;
+		break;
+	case SVM_EXIT_ERR & 0xffffffff:
+		x->stat = DUNE_STAT_OTHER;
+		x->entry_failed = true;
+		break;
+	default:
+		x->stat = DUNE_STAT_OTHER;
+	}
+}
+
+static void svm_enter(struct dune_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = to_svm(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+	unsigned long dr7;
+
+	get_asid(vcpu);
+	put_event(vcpu, &vmcb->control);
+	if (vcpu->regs.rip != svm->last_rip)
+		vmcb->control.int_state = 0;	/* no shadow of a skipped STI */
+	vmcb->save.rip = vcpu->regs.rip;
+	vmcb->save.rsp = vcpu->regs.rsp;
+	vmcb->save.rax = vcpu->regs.rax;
+	vmcb->save.rflags = vcpu->regs.rflags;
+	vmcb->save.cr2 = vcpu->cr2;
+
+	/* #VMEXIT leaves DR7 disabled; a debugger of this thread wants it. */
+	get_debugreg(dr7, 7);
+
+	asm volatile("clgi" : : : "memory");
+	dune_svm_enter(__sme_set(__pa(vmcb)), &vcpu->regs,
+		       __sme_set(__pa(this_cpu_read(svm_cpu.host_vmcb))));
+	asm volatile("stgi" : : : "memory");
+
+	if (dr7 != DR7_FIXED_1)
+		set_debugreg(dr7, 7);
+
+	vcpu->regs.rip = svm->last_rip = vmcb->save.rip;
+	vcpu->regs.rsp = vmcb->save.rsp;
+	vcpu->regs.rax = vmcb->save.rax;
+	vcpu->regs.rflags = vmcb->save.rflags;
+	vcpu->cr2 = vmcb->save.cr2;
+
+	keep_event(vcpu, &vmcb->control);
+	decode_exit(vcpu, vmcb);
+	if (vcpu->exit.stat == DUNE_STAT_EXCEPTION && vcpu->exit.vector == X86_TRAP_MC)
+		asm volatile("int $18" : : : "memory");
+}
+
+static u64 svm_read_cr(struct dune_vcpu *vcpu, int cr)
+{
+	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
+
+	switch (cr) {
+	case 0:
+		return s->cr0;
+	case 3:
+		return s->cr3;
+	case 4:
+		return s->cr4 & ~X86_CR4_MCE;
+	default:
+		return 0;
+	}
+}
+
+static void svm_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
+{
+	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
+
+	if (cr == 0) {
+		s->cr0 = val;
+	} else {
+		/* Paging bits changed: what is cached must go (APM 5.5.1). */
+		if ((s->cr4 ^ val) & (X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP |
+				      X86_CR4_SMAP | X86_CR4_PKE))
+			vcpu->last_cpu = -1;
+		s->cr4 = val | X86_CR4_MCE;
+	}
+}
+
+static int svm_cpl(struct dune_vcpu *vcpu)
+{
+	return to_svm(vcpu)->vmcb->save.cpl;
+}
+
+/* Nested accesses are user accesses (APM 15.25.5), hence the user bit. */
+static u64 svm_make_leaf(u64 pa, u32 access, int level, bool uc)
+{
+	u64 e = __sme_set(pa) | _PAGE_PRESENT | _PAGE_USER | NPT_ACCESSED | NPT_DIRTY;
+
+	if (access & DUNE_ACCESS_WRITE)
+		e |= _PAGE_RW;
+	if (!(access & DUNE_ACCESS_EXEC))
+		e |= _PAGE_NX;
+	if (level > 1)
+		e |= _PAGE_PSE;
+	if (uc)
+		e |= _PAGE_PCD | _PAGE_PWT;
+	return e;
+}
+
+static u64 svm_make_table(u64 pa)
+{
+	return __sme_set(pa) | _PAGE_PRESENT | _PAGE_USER | _PAGE_RW | NPT_ACCESSED;
+}
+
+static u32 svm_leaf_access(u64 entry)
+{
+	if (!(entry & _PAGE_PRESENT))
+		return 0;
+	return DUNE_ACCESS_READ | (entry & _PAGE_RW ? DUNE_ACCESS_WRITE : 0) |
+	       (entry & _PAGE_NX ? 0 : DUNE_ACCESS_EXEC);
+}
+
+struct dune_ops dune_svm_ops __ro_after_init = {
+	.name		= "SVM",
+	.vendor		= DUNE_VENDOR_SVM,
+	.check		= svm_check,
+	.setup		= svm_setup,
+	.teardown	= svm_free_cpus,
+	.cpu_on		= svm_cpu_on,
+	.cpu_off	= svm_cpu_off,
+	.vcpu_init	= svm_vcpu_init,
+	.vcpu_free	= svm_vcpu_free,
+	.set_state	= svm_set_state,
+	.get_state	= svm_get_state,
+	.enter		= svm_enter,
+	.read_cr	= svm_read_cr,
+	.write_cr	= svm_write_cr,
+	.cpl		= svm_cpl,
+	.make_leaf	= svm_make_leaf,
+	.make_table	= svm_make_table,
+	.leaf_access	= svm_leaf_access,
+	.leaf_bit	= _PAGE_PSE,
+};

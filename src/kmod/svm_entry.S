@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The switch into an SVM guest and back.  Interrupts are held off by GIF
+ * (the caller did CLGI), not by IF: with virtual interrupt masking the
+ * host's IF decides whether a physical interrupt ends guest mode
+ * (APM 15.21.1), so it must be set across VMRUN.
+ */
+#include <linux/linkage.h>
+#include <asm/asm.h>
+#include <asm/cpufeatures.h>
+#include <asm/nospec-branch.h>
+
+#include "compat.h"
+#include "regs.h"
+
+	.text
+
+/*
+ * void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa)
+ *
+ * VMSAVE and VMLOAD move what VMRUN does not: FS, GS, TR, LDTR and the
+ * syscall MSRs (APM 15.5.2).  No per-CPU access in between: GS is the
+ * guest's.
+ */
+SYM_FUNC_START(dune_svm_enter)
+	push	%rbp
+	push	%rbx
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	push	%rsi
+	push	%rdx
+
+	mov	%rdx, %rax
+	vmsave	%rax
+	mov	%rdi, %rax
+	vmload	%rax
+
+	mov	REGS_RCX(%rsi), %rcx
+	mov	REGS_RDX(%rsi), %rdx
+	mov	REGS_RBX(%rsi), %rbx
+	mov	REGS_RBP(%rsi), %rbp
+	mov	REGS_RDI(%rsi), %rdi
+	mov	REGS_R8(%rsi), %r8
+	mov	REGS_R9(%rsi), %r9
+	mov	REGS_R10(%rsi), %r10
+	mov	REGS_R11(%rsi), %r11
+	mov	REGS_R12(%rsi), %r12
+	mov	REGS_R13(%rsi), %r13
+	mov	REGS_R14(%rsi), %r14
+	mov	REGS_R15(%rsi), %r15
+	mov	REGS_RSI(%rsi), %rsi
+
+	sti
+	vmrun	%rax
+	cli
+	vmsave	%rax
+
+	/* VMRUN restored RAX, RSP and RIP; all else is the guest's. */
+	mov	8(%rsp), %rax
+	mov	%rcx, REGS_RCX(%rax)
+	mov	%rdx, REGS_RDX(%rax)
+	mov	%rbx, REGS_RBX(%rax)
+	mov	%rbp, REGS_RBP(%rax)
+	mov	%rsi, REGS_RSI(%rax)
+	mov	%rdi, REGS_RDI(%rax)
+	mov	%r8, REGS_R8(%rax)
+	mov	%r9, REGS_R9(%rax)
+	mov	%r10, REGS_R10(%rax)
+	mov	%r11, REGS_R11(%rax)
+	mov	%r12, REGS_R12(%rax)
+	mov	%r13, REGS_R13(%rax)
+	mov	%r14, REGS_R14(%rax)
+	mov	%r15, REGS_R15(%rax)
+
+	pop	%rax
+	vmload	%rax
+
+	/*
+	 * The guest chose the return stack buffer, and on Zen 1 and 2 the
+	 * branch predictions that returns use (Retbleed): drop both before
+	 * the first RET.
+	 */
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
+	DUNE_UNTRAIN_RET
+
+	/* Guest values in registers that C code does not overwrite soon. */
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	xor	%esi, %esi
+	xor	%edi, %edi
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	xor	%r10d, %r10d
+	xor	%r11d, %r11d
+
+	pop	%rsi
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbx
+	pop	%rbp
+	RET
+SYM_FUNC_END(dune_svm_enter)

@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A vCPU: the descriptor, the run loop, and what each exit leads to.
+ *
+ * Whatever the host has to do for the thread (a signal, a reschedule, task
+ * work, FPU registers that another task used meanwhile) ends DUNE_RUN with
+ * DUNE_EXIT_INTERRUPTED: on its way to user space the kernel does all of it
+ * by its ordinary code, and the library comes straight back.  So no private
+ * kernel function is called for any of these.
+ */
+#define pr_fmt(fmt) "dune: " fmt
+
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/fpu/api.h>
+#include <asm/trapnr.h>
+
+#include "compat.h"
+#include "dune.h"
+#include "regs.h"
+
+#define RUN_AGAIN	1
+
+static_assert(offsetof(struct dune_regs, rcx) == REGS_RCX);
+static_assert(offsetof(struct dune_regs, rdi) == REGS_RDI);
+static_assert(offsetof(struct dune_regs, r8) == REGS_R8);
+static_assert(offsetof(struct dune_regs, r15) == REGS_R15);
+static_assert(sizeof(struct dune_run) <= PAGE_SIZE);
+static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
+
+/* RFLAGS a guest may have: everything but VM, VIF, VIP and reserved bits. */
+#define RFLAGS_ALLOWED	(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF |	\
+			 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_TF |	\
+			 X86_EFLAGS_IF | X86_EFLAGS_DF | X86_EFLAGS_OF |	\
+			 X86_EFLAGS_IOPL | X86_EFLAGS_NT | X86_EFLAGS_RF |	\
+			 X86_EFLAGS_AC | X86_EFLAGS_ID)
+
+/**
+ * dune_inject - deliver an exception to the guest at the next entry
+ *
+ * Overrides an event whose delivery was cut short only if none is waiting:
+ * the caller's exit came from an instruction, so none can be.
+ */
+void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
+{
+	vcpu->event = (struct dune_event) {
+		.valid = true,
+		.vector = vector,
+		.type = DUNE_EVENT_EXCEPTION,
+		.has_error_code = has_error_code,
+		.error_code = error_code,
+	};
+}
+
+void dune_skip_insn(struct dune_vcpu *vcpu)
+{
+	vcpu->regs.rip += vcpu->exit.insn_len;
+}
+
+static bool is_canonical(u64 addr)
+{
+	return (u64)((s64)(addr << 16) >> 16) == addr;
+}
+
+/* Does @st describe a vCPU that the CPU can enter and the host can bear? */
+bool dune_state_valid(const struct dune_state *st)
+{
+	int cpl = st->cs & 3;
+
+	if ((st->cr0 & DUNE_CR0_FIXED) != DUNE_CR0_FIXED ||
+	    st->cr0 & ~(u64)(DUNE_CR0_FIXED | DUNE_CR0_FREE))
+		return false;
+	if ((st->cr4 & DUNE_CR4_FIXED) != DUNE_CR4_FIXED ||
+	    st->cr4 & ~(dune_cr4_allowed() | DUNE_CR4_FIXED))
+		return false;
+	if (st->cr3 >> dune_ops->gpa_bits ||
+	    (!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7))
+		return false;
+	if (!is_canonical(st->fs_base) || !is_canonical(st->gs_base) ||
+	    !is_canonical(st->kernel_gs_base) || !is_canonical(st->gdt_base) ||
+	    !is_canonical(st->idt_base) || !is_canonical(st->tr_base) ||
+	    !is_canonical(st->lstar) || !is_canonical(st->cstar))
+		return false;
+	if (st->gdt_limit > 0xffff || st->idt_limit > 0xffff ||
+	    st->tr_limit > 0xfffff || st->tr_limit < 0x67)
+		return false;
+	/* Selectors: rings 0 and 3, cs and ss agree, none in the LDT. */
+	if ((cpl != 0 && cpl != 3) || (st->ss & 3) != cpl ||
+	    (st->cs | st->ss | st->tr) & 4 || !(st->cs & ~7) || !(st->tr & ~7) ||
+	    st->tr & 3 || st->sfmask >> 32)
+		return false;
+	return true;
+}
+
+/* Is there anything that the way back to user space must do first? */
+static bool host_work_pending(void)
+{
+	return __xfer_to_guest_mode_work_pending() ||
+	       test_thread_flag(TIF_NEED_FPU_LOAD);
+}
+
+/* One entry and exit.  False: the host has work, nothing was entered. */
+static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
+{
+	struct dune_vm *vm = vcpu->vm;
+	s64 gen;
+	u64 tsc;
+	int cpu;
+
+	preempt_disable();
+	if (dune_ops->load)
+		dune_ops->load(vcpu);
+	local_irq_disable();
+	if (host_work_pending() || !dune_cpu_is_on()) {
+		local_irq_enable();
+		preempt_enable();
+		return false;
+	}
+
+	cpu = smp_processor_id();
+	cpumask_set_cpu(cpu, vm->running);
+	smp_mb__after_atomic();	/* pairs with flush_all() */
+	gen = atomic64_read(&vm->tlb_gen);
+	vcpu->flush = cpu != vcpu->last_cpu || gen != vcpu->tlb_gen;
+	vcpu->tlb_gen = gen;
+	vcpu->last_cpu = cpu;
+
+	vcpu->stats->entries++;
+	vtime_account_guest_enter();
+	tsc = rdtsc();
+	if (*exit_tsc)
+		vcpu->stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
+
+	dune_ops->enter(vcpu);
+
+	*exit_tsc = rdtsc();
+	vcpu->stats->guest_ticks += *exit_tsc - tsc;
+	cpumask_clear_cpu(cpu, vm->running);
+
+	/*
+	 * Take the interrupt that ended guest mode now, while the time still
+	 * counts as the thread's own, then close the account.
+	 */
+	local_irq_enable();
+	asm volatile("nop");	/* STI holds interrupts off for one instruction */
+	local_irq_disable();
+	vtime_account_guest_exit();
+	local_irq_enable();
+	preempt_enable();
+	return true;
+}
+
+static int report_fault(struct dune_vcpu *vcpu, const struct dune_fault *fault)
+{
+	vcpu->run->fault = *fault;
+	vcpu->run->exit_reason = DUNE_EXIT_FAULT;
+	return 0;
+}
+
+static int report(struct dune_vcpu *vcpu, u32 reason)
+{
+	vcpu->run->exit_reason = reason;
+	vcpu->run->hw_reason = vcpu->exit.hw_reason;
+	vcpu->run->hw_info = vcpu->exit.hw_info;
+	return 0;
+}
+
+static int handle_fault(struct dune_vcpu *vcpu)
+{
+	struct dune_fault fault;
+	int ret = dune_mmu_fault(vcpu, &fault);
+
+	switch (ret) {
+	case 0:
+	case DUNE_MMU_RETRY:
+		return RUN_AGAIN;
+	case -EFAULT:
+		return report_fault(vcpu, &fault);
+	case -EINTR:
+		return report(vcpu, DUNE_EXIT_INTERRUPTED);
+	default:
+		return ret;
+	}
+}
+
+/*
+ * #DB and #AC exit only so that a guest whose handler raises them again
+ * cannot hold the CPU in an endless delivery (CVE-2015-5307, CVE-2015-8104):
+ * they are given to the guest's own IDT.
+ */
+static int handle_exception(struct dune_vcpu *vcpu)
+{
+	struct dune_exit *x = &vcpu->exit;
+
+	switch (x->vector) {
+	case X86_TRAP_DB:
+		vcpu->dr6 |= x->dr6;
+		fallthrough;
+	case X86_TRAP_AC:
+		dune_inject(vcpu, x->vector, x->has_error_code, x->error_code);
+		return RUN_AGAIN;
+	case X86_TRAP_MC:	/* the host had it in enter() */
+		return RUN_AGAIN;
+	default:
+		return report(vcpu, DUNE_EXIT_UNHANDLED);
+	}
+}
+
+static int handle_hypercall(struct dune_vcpu *vcpu)
+{
+	/* Ring 3 leaves by ring 0 or not at all. */
+	if (dune_ops->cpl(vcpu)) {
+		dune_inject(vcpu, X86_TRAP_UD, false, 0);
+		return RUN_AGAIN;
+	}
+	dune_skip_insn(vcpu);
+	return report(vcpu, DUNE_EXIT_SYSCALL);
+}
+
+/* 0: back to user space, exit_reason is set.  RUN_AGAIN.  -errno. */
+static int handle_exit(struct dune_vcpu *vcpu)
+{
+	vcpu->stats->exit[vcpu->exit.stat].count++;
+
+	switch (vcpu->exit.stat) {
+	case DUNE_STAT_HYPERCALL:
+		return handle_hypercall(vcpu);
+	case DUNE_STAT_INTERRUPT:
+	case DUNE_STAT_NMI:
+		return RUN_AGAIN;
+	case DUNE_STAT_FAULT:
+		return handle_fault(vcpu);
+	case DUNE_STAT_EXCEPTION:
+		return handle_exception(vcpu);
+	case DUNE_STAT_HLT:
+		dune_skip_insn(vcpu);
+		yield();
+		return RUN_AGAIN;
+	case DUNE_STAT_SHUTDOWN:
+		return report(vcpu, DUNE_EXIT_SHUTDOWN);
+	case DUNE_STAT_OTHER:
+		return report(vcpu, vcpu->exit.entry_failed ?
+				    DUNE_EXIT_ENTRY_FAILED : DUNE_EXIT_UNHANDLED);
+	default:
+		if (dune_emulate(vcpu))
+			return report(vcpu, DUNE_EXIT_UNHANDLED);
+		return RUN_AGAIN;
+	}
+}
+
+/* Copy from the shared page once: it may change under our eyes. */
+static void read_shared(void *dst, const void *src, size_t size)
+{
+	memcpy(dst, src, size);
+	barrier();
+}
+
+/* SDM table 6-1, APM table 8-1 */
+static bool has_error_code(u8 vector)
+{
+	return BIT(vector) & (BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) |
+			      BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) |
+			      BIT(X86_TRAP_AC));
+}
+
+static int take_inject(struct dune_vcpu *vcpu)
+{
+	struct dune_inject in;
+
+	read_shared(&in, &vcpu->run->inject, sizeof(in));
+	if (!in.valid)
+		return 0;
+	/* Vectors up to 31 are exceptions, except the NMI. */
+	if (in.vector > 31 || in.vector == X86_TRAP_NMI)
+		return -EINVAL;
+	vcpu->run->inject.valid = 0;
+	if (in.vector == X86_TRAP_PF)
+		vcpu->cr2 = in.cr2;
+	dune_inject(vcpu, in.vector, has_error_code(in.vector), in.error_code);
+	return 0;
+}
+
+static long vcpu_run(struct dune_vcpu *vcpu)
+{
+	u64 exit_tsc = 0;
+	int ret;
+
+	if (!vcpu->has_state)
+		return -ENODATA;
+
+	read_shared(&vcpu->regs, &vcpu->run->regs, sizeof(vcpu->regs));
+	vcpu->regs.rflags = (vcpu->regs.rflags & RFLAGS_ALLOWED) | X86_EFLAGS_FIXED;
+	if (!is_canonical(vcpu->regs.rip))
+		return -EINVAL;
+	ret = take_inject(vcpu);
+	if (ret)
+		return ret;
+
+	vcpu->stats->runs++;
+	do {
+		if (enter_once(vcpu, &exit_tsc))
+			ret = handle_exit(vcpu);
+		else
+			ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
+	} while (ret == RUN_AGAIN);
+
+	vcpu->run->regs = vcpu->regs;
+	vcpu->stats->returns++;
+	if (exit_tsc)
+		vcpu->stats->exit[vcpu->exit.stat].ticks += rdtsc() - exit_tsc;
+	return ret;
+}
+
+static long vcpu_set_state(struct dune_vcpu *vcpu, const void __user *argp)
+{
+	struct dune_state st;
+
+	if (copy_from_user(&st, argp, sizeof(st)))
+		return -EFAULT;
+	if (!dune_state_valid(&st))
+		return -EINVAL;
+	vcpu->cr2 = st.cr2;
+	dune_ops->set_state(vcpu, &st);
+	vcpu->event.valid = false;
+	vcpu->has_state = true;
+	return 0;
+}
+
+static long vcpu_get_state(struct dune_vcpu *vcpu, void __user *argp)
+{
+	struct dune_state st = { };
+
+	if (!vcpu->has_state)
+		return -ENODATA;
+	dune_ops->get_state(vcpu, &st);
+	st.cr2 = vcpu->cr2;
+	return copy_to_user(argp, &st, sizeof(st)) ? -EFAULT : 0;
+}
+
+static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct dune_vcpu *vcpu = file->private_data;
+	long ret;
+
+	if (current->mm != vcpu->vm->mn.mm)
+		return -EIO;
+	if (task_pid(current) != vcpu->owner)
+		return -EPERM;
+
+	mutex_lock(&vcpu->mutex);
+	switch (cmd) {
+	case DUNE_RUN:
+		ret = arg ? -EINVAL : vcpu_run(vcpu);
+		break;
+	case DUNE_SET_STATE:
+		ret = vcpu_set_state(vcpu, (void __user *)arg);
+		break;
+	case DUNE_GET_STATE:
+		ret = vcpu_get_state(vcpu, (void __user *)arg);
+		break;
+	default:
+		ret = -ENOTTY;
+	}
+	mutex_unlock(&vcpu->mutex);
+	return ret;
+}
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct dune_vcpu *vcpu = file->private_data;
+	void *page;
+
+	if (vma->vm_end - vma->vm_start != PAGE_SIZE)
+		return -EINVAL;
+	switch (vma->vm_pgoff) {
+	case DUNE_MMAP_RUN >> PAGE_SHIFT:
+		if (vma->vm_flags & VM_EXEC)
+			return -EPERM;
+		page = vcpu->run;
+		break;
+	case DUNE_MMAP_STATS >> PAGE_SHIFT:
+		if (vma->vm_flags & (VM_WRITE | VM_EXEC))
+			return -EPERM;
+		dune_vm_flags_mod(vma, 0, VM_MAYWRITE | VM_MAYEXEC);
+		page = vcpu->stats;
+		break;
+	default:
+		return -EINVAL;
+	}
+	/* The child of a fork has no business with this vCPU. */
+	dune_vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND, 0);
+	return vm_insert_page(vma, vma->vm_start, virt_to_page(page));
+}
+
+static void vcpu_free(struct dune_vcpu *vcpu)
+{
+	dune_mmu_cache_free(&vcpu->cache);
+	free_page((unsigned long)vcpu->stats);
+	free_page((unsigned long)vcpu->run);
+	put_pid(vcpu->owner);
+	dune_vm_put(vcpu->vm);
+	dune_cpu_put();
+	kfree(vcpu);
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct dune_vcpu *vcpu = file->private_data;
+
+	dune_stats_del(vcpu);
+	dune_ops->vcpu_free(vcpu);
+	vcpu_free(vcpu);
+	return 0;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner		= THIS_MODULE,
+	.release	= vcpu_release,
+	.unlocked_ioctl	= vcpu_ioctl,
+	.mmap		= vcpu_mmap,
+	.llseek		= noop_llseek,
+};
+
+/**
+ * dune_vcpu_create - make a vCPU for the calling thread
+ *
+ * It holds references to the VM and to the extension, so that it may
+ * outlive the descriptor of the VM.  Return: a descriptor or -errno.
+ */
+int dune_vcpu_create(struct dune_vm *vm)
+{
+	struct dune_vcpu *vcpu;
+	int ret;
+
+	ret = dune_cpu_get();
+	if (ret)
+		return ret;
+	ret = -ENOMEM;
+	vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
+	if (!vcpu) {
+		dune_cpu_put();
+		return -ENOMEM;
+	}
+	/* The caller's descriptor holds the VM; this takes one more count. */
+	vcpu->vm = dune_vm_get(current->mm);
+	if (IS_ERR(vcpu->vm)) {
+		ret = PTR_ERR(vcpu->vm);
+		kfree(vcpu);
+		dune_cpu_put();
+		return ret;
+	}
+	mutex_init(&vcpu->mutex);
+	vcpu->owner = get_task_pid(current, PIDTYPE_PID);
+	vcpu->last_cpu = -1;
+	vcpu->dr6 = DR6_RESERVED;
+	vcpu->run = (struct dune_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	vcpu->stats = (struct dune_stats *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vcpu->run || !vcpu->stats)
+		goto err_free;
+	ret = dune_ops->vcpu_init(vcpu);
+	if (ret)
+		goto err_free;
+
+	dune_stats_add(vcpu);
+	ret = anon_inode_getfd("dune-vcpu", &vcpu_fops, vcpu, O_RDWR | O_CLOEXEC);
+	if (ret >= 0)
+		return ret;
+
+	dune_stats_del(vcpu);
+	dune_ops->vcpu_free(vcpu);
+err_free:
+	vcpu_free(vcpu);
+	return ret;
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The VM of an address space: its life, its windows, its MMU notifier.
+ *
+ * The notifier itself is the reference count: mmu_notifier_get() finds the
+ * VM of an mm or makes it, mmu_notifier_put() drops it, and the VM is freed
+ * after the notifier's SRCU grace period, when no callback can still run.
+ * It holds mm_count, not mm_users: a VM never keeps an exited process's
+ * memory.
+ */
+#define pr_fmt(fmt) "dune: " fmt
+
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+#include "dune.h"
+
+static struct workqueue_struct *vm_wq;
+
+static struct dune_vm *to_vm(struct mmu_notifier *mn)
+{
+	return container_of(mn, struct dune_vm, mn);
+}
+
+static void vm_destroy(struct dune_vm *vm)
+{
+	dune_mmu_free(vm);
+	xa_destroy(&vm->by_hva);
+	kvfree(vm->windows);
+	free_cpumask_var(vm->running);
+	kfree(vm);
+}
+
+static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
+{
+	struct dune_vm *vm;
+
+	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	if (!vm)
+		return ERR_PTR(-ENOMEM);
+	spin_lock_init(&vm->mmu_lock);
+	mutex_init(&vm->window_mutex);
+	xa_init(&vm->by_hva);
+	atomic64_set(&vm->tlb_gen, 0);
+	vm->levels = dune_ops->levels;
+	vm->max_windows = 1U << (dune_ops->gpa_bits - DUNE_WINDOW_SHIFT);
+
+	if (!zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT))
+		goto err_vm;
+	vm->windows = kvcalloc(vm->max_windows, sizeof(*vm->windows),
+			       GFP_KERNEL_ACCOUNT);
+	if (!vm->windows)
+		goto err_mask;
+	if (dune_mmu_init(vm))
+		goto err_windows;
+	return &vm->mn;
+
+err_windows:
+	kvfree(vm->windows);
+err_mask:
+	free_cpumask_var(vm->running);
+err_vm:
+	kfree(vm);
+	return ERR_PTR(-ENOMEM);
+}
+
+static void vm_free_work(struct work_struct *work)
+{
+	vm_destroy(container_of(work, struct dune_vm, free_work));
+}
+
+/*
+ * Called from SRCU with bottom halves off, or by mmu_notifier_get() for a
+ * VM that lost a race; freeing a large table wants to be able to sleep.
+ */
+static void vm_free_notifier(struct mmu_notifier *mn)
+{
+	struct dune_vm *vm = to_vm(mn);
+
+	INIT_WORK(&vm->free_work, vm_free_work);
+	queue_work(vm_wq, &vm->free_work);
+}
+
+static int vm_invalidate_start(struct mmu_notifier *mn,
+			       const struct mmu_notifier_range *range)
+{
+	struct dune_vm *vm = to_vm(mn);
+
+	spin_lock(&vm->mmu_lock);
+	if (!vm->inv_active++) {
+		vm->inv_start = range->start;
+		vm->inv_end = range->end;
+	} else {
+		vm->inv_start = min(vm->inv_start, range->start);
+		vm->inv_end = max(vm->inv_end, range->end);
+	}
+	dune_mmu_invalidate(vm, range->start, range->end);
+	spin_unlock(&vm->mmu_lock);
+	return 0;
+}
+
+static void vm_invalidate_end(struct mmu_notifier *mn,
+			      const struct mmu_notifier_range *range)
+{
+	struct dune_vm *vm = to_vm(mn);
+
+	spin_lock(&vm->mmu_lock);
+	/* A fault that looked the page up before now must look again. */
+	vm->inv_seq++;
+	vm->inv_active--;
+	spin_unlock(&vm->mmu_lock);
+}
+
+/*
+ * Ageing.  Second-stage entries carry no accessed bit that is read here:
+ * the entry is dropped, and a page still in use comes back by a fault.
+ */
+static dune_young_t vm_clear_flush_young(struct mmu_notifier *mn,
+					 struct mm_struct *mm,
+					 unsigned long start, unsigned long end)
+{
+	struct dune_vm *vm = to_vm(mn);
+	bool young;
+
+	spin_lock(&vm->mmu_lock);
+	young = dune_mmu_invalidate(vm, start, end);
+	spin_unlock(&vm->mmu_lock);
+	return young;
+}
+
+/* The mm is going away: no vCPU can run (current->mm differs everywhere). */
+static void vm_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct dune_vm *vm = to_vm(mn);
+
+	spin_lock(&vm->mmu_lock);
+	dune_mmu_invalidate(vm, 0, TASK_SIZE_MAX);
+	spin_unlock(&vm->mmu_lock);
+}
+
+static const struct mmu_notifier_ops vm_mn_ops = {
+	.alloc_notifier		= vm_alloc,
+	.free_notifier		= vm_free_notifier,
+	.invalidate_range_start	= vm_invalidate_start,
+	.invalidate_range_end	= vm_invalidate_end,
+	.clear_flush_young	= vm_clear_flush_young,
+	.release		= vm_release,
+};
+
+/**
+ * dune_vm_get - the VM of @mm, made if there is none
+ *
+ * Takes mmap_lock for writing.  Return: a counted VM or an ERR_PTR.
+ */
+struct dune_vm *dune_vm_get(struct mm_struct *mm)
+{
+	struct mmu_notifier *mn = mmu_notifier_get(&vm_mn_ops, mm);
+
+	return IS_ERR(mn) ? ERR_CAST(mn) : to_vm(mn);
+}
+
+void dune_vm_put(struct dune_vm *vm)
+{
+	mmu_notifier_put(&vm->mn);
+}
+
+/**
+ * dune_vm_map_window - give the GiB around @hva a guest-physical address
+ *
+ * Windows are never taken back: guest page tables may hold their addresses.
+ * Return: 0, -EINVAL for an address no process can have, -ENOSPC when the
+ * guest-physical space is full, -ENOMEM.
+ */
+int dune_vm_map_window(struct dune_vm *vm, u64 hva, struct dune_window *win)
+{
+	u64 gib = hva >> DUNE_WINDOW_SHIFT;
+	void *entry;
+	int ret;
+
+	if (hva >= DUNE_HVA_LIMIT)
+		return -EINVAL;
+
+	mutex_lock(&vm->window_mutex);
+	entry = xa_load(&vm->by_hva, gib);
+	if (!entry) {
+		ret = -ENOSPC;
+		if (vm->nr_windows >= vm->max_windows)
+			goto out;
+		entry = xa_mk_value(vm->nr_windows);
+		vm->windows[vm->nr_windows] = gib << DUNE_WINDOW_SHIFT;
+		ret = xa_err(xa_store(&vm->by_hva, gib, entry, GFP_KERNEL_ACCOUNT));
+		if (ret)
+			goto out;
+		/* pairs with dune_gpa_to_hva() */
+		smp_store_release(&vm->nr_windows, vm->nr_windows + 1);
+	}
+	win->hva = gib << DUNE_WINDOW_SHIFT;
+	win->gpa = (u64)xa_to_value(entry) << DUNE_WINDOW_SHIFT;
+	ret = 0;
+out:
+	mutex_unlock(&vm->window_mutex);
+	return ret;
+}
+
+/**
+ * dune_gpa_to_hva - which host-virtual address a guest-physical one means
+ *
+ * Any context.  Return: false where there is no window.
+ */
+bool dune_gpa_to_hva(struct dune_vm *vm, u64 gpa, u64 *hva)
+{
+	u64 i = gpa >> DUNE_WINDOW_SHIFT;
+
+	if (i >= smp_load_acquire(&vm->nr_windows))
+		return false;
+	*hva = vm->windows[i] | (gpa & (DUNE_WINDOW_SIZE - 1));
+	return true;
+}
+
+int dune_vm_init(void)
+{
+	vm_wq = alloc_workqueue("dune", WQ_UNBOUND, 0);
+	return vm_wq ? 0 : -ENOMEM;
+}
+
+/* No VM is in use any more; wait for the ones still on their way out. */
+void dune_vm_exit(void)
+{
+	mmu_notifier_synchronize();
+	destroy_workqueue(vm_wq);
+}
