@@ -26,7 +26,7 @@
 #include <asm/svm.h>
 
 /* 6.18 renamed the header of xfer_to_guest_mode_work_pending(). */
-#if __has_include(<linux/entry-virt.h>)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
 #include <linux/entry-virt.h>
 #else
 #include <linux/entry-kvm.h>
@@ -48,9 +48,9 @@
 
 /* The MMU notifier's ageing callbacks return bool since 7.1. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
-typedef int dune_young_t;
+#define DUNE_YOUNG	int
 #else
-typedef bool dune_young_t;
+#define DUNE_YOUNG	bool
 #endif
 
 /* 6.3 made vm_flags constant but for its setters. */
@@ -72,7 +72,7 @@ static inline int dune_follow_pfn(struct vm_area_struct *vma, unsigned long addr
 				  unsigned long *pfn, bool *writable)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 	pte_t *pte;
 	int ret;
 

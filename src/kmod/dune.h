@@ -2,14 +2,14 @@
 /*
  * What the files of dune.ko share.
  *
- *   main.c     the device, its ioctls, module life
- *   cpu.c      turning VMX or SVM on and off on each CPU
- *   vm.c       one VM per mm, windows, MMU notifier
- *   mmu.c      second-stage tables and faults
- *   vcpu.c     the run loop and the exits
- *   emulate.c  what the guest gets back for CPUID, MSR, CR, DR
- *   stats.c    the vCPUs in debugfs
- *   vmx.c, svm.c and their _entry.S: one struct dune_ops each
+ *   main        device, its ioctls, module life
+ *   cpu         turning VMX or SVM on and off on each CPU
+ *   vm          one VM per mm, windows, MMU notifier
+ *   mmu         second-stage tables and faults
+ *   vcpu        the run loop and the exits
+ *   emulate     what the guest gets back for CPUID, MSR, CR, DR
+ *   stats       the vCPUs in debugfs
+ *   vmx, svm    the vendors: one struct dune_ops and an entry stub each
  *
  * Lock order, outermost first:
  *   vcpu->mutex > vm->window_mutex > mmap_lock > vm->mmu_lock
@@ -30,7 +30,7 @@
 #include "include/uapi/dune.h"
 
 #define DUNE_WINDOW_SHIFT	30
-#define DUNE_WINDOW_SIZE	(1ULL << DUNE_WINDOW_SHIFT)
+#define DUNE_WINDOW_SIZE	BIT_ULL(DUNE_WINDOW_SHIFT)
 #define DUNE_HVA_LIMIT		((1ULL << 47) - 4096)	/* user half, 4-level */
 #define DUNE_MAX_GPA_BITS	42		/* 4096 windows are enough */
 #define DUNE_INSN_SKIP		0xff
@@ -221,6 +221,9 @@ extern struct dune_ops dune_vmx_ops, dune_svm_ops;
 #define DUNE_CR0_FREE	(X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
 #define DUNE_CR4_FIXED	(X86_CR4_PAE)
 u64 dune_cr4_allowed(void);		/* without DUNE_CR4_FIXED */
+
+/* svm_entry.S: @vmcb_pa and @host_pa are physical addresses of VMCBs */
+void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa);
 
 /* cpu.c */
 int dune_cpu_get(void);			/* first user turns the extension on */

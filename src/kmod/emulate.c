@@ -76,7 +76,10 @@ static void emulate_cpuid(struct dune_vcpu *vcpu)
 		c &= ~BIT(2);					/* SVM */
 		break;
 	case 0x8000000a:					/* SVM details */
-		a = b = c = d = 0;
+		a = 0;
+		b = 0;
+		c = 0;
+		d = 0;
 		break;
 	}
 	vcpu->regs.rax = a;

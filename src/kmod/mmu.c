@@ -253,9 +253,9 @@ static bool touch_user(unsigned long hva, bool write)
 		return !get_user(byte, p);
 	if (!user_access_begin(p, 1))
 		return false;
-	asm goto("1:	lock; orb $0, %[p]\n"
+	asm goto("1:	lock; orb $0, %0\n"
 		 _ASM_EXTABLE_UA(1b, %l[fault])
-		 : : [p] "m" (*(u8 __force *)p) : "memory", "cc" : fault);
+		 : : "m" (*(u8 __force *)p) : "memory", "cc" : fault);
 	user_access_end();
 	return true;
 fault:

@@ -20,19 +20,19 @@
 
 #define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM 15.11 */
 #define IOPM_SIZE	(3 * PAGE_SIZE)	/* APM 15.10.1 */
-#define VM_CR_SVMDIS	(1ULL << 4)	/* APM 15.30.1 */
+#define VM_CR_SVMDIS	BIT_ULL(4)	/* APM 15.30.1 */
 
-#define NPT_ACCESSED	(1ULL << 5)
-#define NPT_DIRTY	(1ULL << 6)
+#define NPT_ACCESSED	BIT_ULL(5)
+#define NPT_DIRTY	BIT_ULL(6)
 
 #define SEG_CODE64(dpl)	(0xa9b | (dpl) << 5)	/* APM 15.5.1: VMCB attributes */
 #define SEG_DATA(dpl)	(0xc93 | (dpl) << 5)
 #define SEG_TSS64_BUSY	0x08b
 
-#define NPF_WRITE	(1ULL << 1)
-#define NPF_RSVD	(1ULL << 3)
-#define NPF_FETCH	(1ULL << 4)
-#define NPF_WALK	(1ULL << 33)
+#define NPF_WRITE	BIT_ULL(1)
+#define NPF_RSVD	BIT_ULL(3)
+#define NPF_FETCH	BIT_ULL(4)
+#define NPF_WALK	BIT_ULL(33)
 
 struct svm_vcpu {
 	struct vmcb *vmcb;
@@ -51,8 +51,6 @@ struct svm_cpu {
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
 static u32 nr_asids;
 static void *msrpm, *iopm;	/* all VMs share one policy */
-
-void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa);
 
 static struct svm_vcpu *to_svm(struct dune_vcpu *vcpu)
 {
@@ -531,7 +529,8 @@ static void svm_enter(struct dune_vcpu *vcpu)
 	if (dr7 != DR7_FIXED_1)
 		set_debugreg(dr7, 7);
 
-	vcpu->regs.rip = svm->last_rip = vmcb->save.rip;
+	svm->last_rip = vmcb->save.rip;
+	vcpu->regs.rip = vmcb->save.rip;
 	vcpu->regs.rsp = vmcb->save.rsp;
 	vcpu->regs.rax = vmcb->save.rax;
 	vcpu->regs.rflags = vmcb->save.rflags;

@@ -239,8 +239,9 @@ static int handle_exit(struct dune_vcpu *vcpu)
 	case DUNE_STAT_EXCEPTION:
 		return handle_exception(vcpu);
 	case DUNE_STAT_HLT:
+		/* Nothing wakes a halted guest yet: give the CPU to others. */
 		dune_skip_insn(vcpu);
-		yield();
+		set_tsk_need_resched(current);
 		return RUN_AGAIN;
 	case DUNE_STAT_SHUTDOWN:
 		return report(vcpu, DUNE_EXIT_SHUTDOWN);

@@ -118,9 +118,9 @@ static void vm_invalidate_end(struct mmu_notifier *mn,
  * Ageing.  Second-stage entries carry no accessed bit that is read here:
  * the entry is dropped, and a page still in use comes back by a fault.
  */
-static dune_young_t vm_clear_flush_young(struct mmu_notifier *mn,
-					 struct mm_struct *mm,
-					 unsigned long start, unsigned long end)
+static DUNE_YOUNG vm_clear_flush_young(struct mmu_notifier *mn,
+				       struct mm_struct *mm,
+				       unsigned long start, unsigned long end)
 {
 	struct dune_vm *vm = to_vm(mn);
 	bool young;
@@ -214,6 +214,7 @@ bool dune_gpa_to_hva(struct dune_vm *vm, u64 gpa, u64 *hva)
 {
 	u64 i = gpa >> DUNE_WINDOW_SHIFT;
 
+	/* pairs with dune_vm_map_window(): the entry is there */
 	if (i >= smp_load_acquire(&vm->nr_windows))
 		return false;
 	*hva = vm->windows[i] | (gpa & (DUNE_WINDOW_SIZE - 1));
