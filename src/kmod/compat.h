@@ -101,5 +101,30 @@ static inline int dune_follow_pfn(struct vm_area_struct *vma, unsigned long addr
 #define DR7_FIXED_1	0x00000400
 #endif
 
+/* 6.19 exports it to KVM alone; from 7.1 on the core calls it with VMXON. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#define dune_pt_handle_vmx(on)	intel_pt_handle_vmx(on)
+#else
+#define dune_pt_handle_vmx(on)	((void)(on))
+#endif
+
+/*
+ * Does the kernel clear CPU buffers by VERW on its way to user space?  A
+ * feature bit since 6.9 and the stable updates of 2024, one more for guests
+ * since 6.16 and those of 2025.
+ */
+static inline bool dune_clears_cpu_buffers(void)
+{
+#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
+	if (boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF_VM))
+		return true;
+#endif
+#ifdef X86_FEATURE_CLEAR_CPU_BUF
+	return boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF);
+#else
+	return boot_cpu_has_bug(X86_BUG_MDS) || boot_cpu_has_bug(X86_BUG_TAA);
+#endif
+}
+
 #endif /* !__ASSEMBLY__ */
 #endif /* _DUNE_COMPAT_H */

@@ -314,38 +314,50 @@ static bool vma_executable(struct mm_struct *mm, unsigned long hva)
 	return ok;
 }
 
-/* Ask the mm for the page at @hva.  0 found, -EFAULT refused, others. */
+/* Is the page there already?  One that is writable saves a second fault. */
+static bool lookup_fast(unsigned long hva, bool write, struct mmu_page *p)
+{
+	p->access = DUNE_ACCESS_READ;
+	if (get_user_pages_fast_only(hva, 1, FOLL_WRITE, &p->page) == 1)
+		p->access |= DUNE_ACCESS_WRITE;
+	else if (write || get_user_pages_fast_only(hva, 1, 0, &p->page) != 1)
+		return false;
+	return true;
+}
+
+/*
+ * Ask the mm for the page at @hva.  0 found; -EAGAIN enter again; -EFAULT
+ * refused; -EINTR.
+ *
+ * get_user_pages() comes after an ordinary access: it no longer grows stacks
+ * since 6.5, and says so in the log.  It is needed for pages without a
+ * mapping (drivers' and our own), which the fast lookup leaves alone.
+ */
 static int lookup(struct mm_struct *mm, unsigned long hva, u32 access,
 		  struct mmu_page *p)
 {
 	bool write = access & DUNE_ACCESS_WRITE;
-	int tries, ret;
+	int ret;
 
 	p->uc = false;
-	p->access = DUNE_ACCESS_READ;
-	for (tries = 0; tries < 3; tries++) {
-		/* A page that is writable already saves the second fault. */
-		if (get_user_pages_fast_only(hva, 1, FOLL_WRITE, &p->page) == 1) {
-			p->access |= DUNE_ACCESS_WRITE;
-			goto found;
-		}
+	if (lookup_fast(hva, write, p))
+		goto found;
+	if (touch_user(hva, write) && !signal_pending(current)) {
 		ret = get_user_pages_fast(hva, 1, write ? FOLL_WRITE : 0, &p->page);
 		if (ret == 1) {
-			if (write)
-				p->access |= DUNE_ACCESS_WRITE;
+			p->access = DUNE_ACCESS_READ | (write ? DUNE_ACCESS_WRITE : 0);
 			goto found;
 		}
-		if (signal_pending(current))
-			return -EINTR;
-		ret = lookup_pfnmap(mm, hva, access, p);
-		if (ret == 1)
-			return 0;
-		if (!ret && !touch_user(hva, write))
-			return signal_pending(current) ? -EINTR : -EFAULT;
-		if (ret && ret != -EAGAIN)
-			return signal_pending(current) ? -EINTR : -EFAULT;
 	}
-	return -EAGAIN;
+	if (signal_pending(current))
+		return -EINTR;
+
+	ret = lookup_pfnmap(mm, hva, access, p);
+	if (ret == 1)
+		return 0;
+	if (!ret)	/* refused, unless it came and went since */
+		ret = touch_user(hva, write) ? -EAGAIN : -EFAULT;
+	return ret == -EAGAIN ? ret : signal_pending(current) ? -EINTR : -EFAULT;
 
 found:
 	p->pfn = page_to_pfn(p->page);

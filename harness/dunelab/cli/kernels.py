@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""``dunelab kernels``: the matrix, and what each entry resolved to."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from dunelab.cli.session import progress_on_stderr
+from dunelab.images.store import Store
+
+NAME = "kernels"
+HELP = "list the kernels of images/kernels.toml"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whether to look into the archive again."""
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="look up the newest packages of every recipe again (needs the network)",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line per kernel; nothing is downloaded without ``--refresh``."""
+    with progress_on_stderr(args.quiet) as report:
+        store = Store.open(report, refresh=args.refresh)
+        if args.refresh:
+            store.refresh()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kernel", "wanted", "release", "default"):
+        table.add_column(heading)
+    for entry in store.matrix.kernels:
+        record = store.recorded(entry)
+        release = record.label if record else "not looked up yet"
+        mark = "*" if entry.id == store.matrix.default else ""
+        table.add_row(entry.id, entry.wanted, release, mark)
+    Console().print(table)
+    return 0

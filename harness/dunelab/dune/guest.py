@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Loading and unloading dune.ko in a running guest."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dunelab.deadline import Deadline
+from dunelab.errors import DunelabError, InfrastructureError
+from dunelab.spec import CommandResult
+
+MODULE = "dune"
+MODULE_PATH = "/lib/modules/$(uname -r)/dune.ko"
+DEVICE = "/dev/dune"
+
+_SECONDS = 30.0
+_TAIL_LINES = 25
+
+
+class Guest(Protocol):
+    """What is needed of a ``dunelab.machine.machine.Machine``."""
+
+    def run(self, command: str, deadline: Deadline) -> CommandResult: ...
+
+
+class ModuleRefused(DunelabError):
+    """The kernel would not load or unload the module; the text says what it logged."""
+
+
+def load_module(machine: Guest, parameters: str = "") -> None:
+    """Load dune.ko, unless it is loaded; returns when /dev/dune is there."""
+    status = machine.run(
+        f"grep -q '^{MODULE} ' /proc/modules && exit 0\n"
+        f"[ -e {MODULE_PATH} ] || exit 99\n"
+        f"insmod {MODULE_PATH} {parameters} || exit 98\n"
+        f"[ -c {DEVICE} ] || exit 97",
+        Deadline.after(_SECONDS, "end of insmod"),
+    )
+    if status.exit_status == 0:
+        return
+    if status.exit_status == 99:
+        raise InfrastructureError(
+            f"the guest image has no {MODULE_PATH}", next_command="dunelab build"
+        )
+    what = {
+        98: f"insmod {MODULE}.ko failed: {status.stderr.strip()}",
+        97: f"{MODULE}.ko is loaded but there is no {DEVICE}",
+    }.get(status.exit_status, f"loading {MODULE}.ko failed: {status.stderr.strip()}")
+    raise _refused(machine, what)
+
+
+def unload_module(machine: Guest) -> None:
+    """Unload dune.ko; an error when it is in use."""
+    result = machine.run(f"rmmod {MODULE}", Deadline.after(_SECONDS, "end of rmmod"))
+    if result.exit_status != 0:
+        raise _refused(machine, f"rmmod {MODULE} failed: {result.stderr.strip()}")
+
+
+def _refused(machine: Guest, what: str) -> ModuleRefused:
+    log = machine.run(f"dmesg | tail -n {_TAIL_LINES}", Deadline.after(_SECONDS, "dmesg")).stdout
+    return ModuleRefused(f"{what}\nthe kernel said:\n{log.rstrip()}")

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""The guest's initramfs: one archive common to all kernels, one per kernel.
+
+The kernel unpacks concatenated archives one after the other, so the common
+part (busybox, SSH server, C library) is made once, and a rebuilt module costs
+only the small second part.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dunelab.deadline import Deadline
+from dunelab.errors import InfrastructureError
+from dunelab.images import kernel as kernels
+from dunelab.images.archive import Archive
+from dunelab.images.builder import WORK, Builder
+from dunelab.images.cache import Cache
+from dunelab.images.cpio import Initramfs
+from dunelab.images.debs import unpack
+from dunelab.images.digest import Digest
+from dunelab.images.kernel import Kernel
+from dunelab.images.keys import Keys
+from dunelab.images.module import ModuleBuild
+from dunelab.images.recipes import GuestRecipe
+from dunelab.images.resolve import Record
+
+_FORMAT = "4"
+_APPLETS_SECONDS = 60.0
+
+_TEXT_FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
+    "etc/shells": "/bin/sh\n",
+    "etc/hosts": "127.0.0.1 localhost dune\n",
+    "etc/hostname": "dune\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+_EMPTY_FOLDERS = ("proc", "sys", "dev", "run", "mnt", "var", "lib/modules")
+
+
+def base_archive(
+    cache: Cache,
+    builder: Builder,
+    archive: Archive,
+    recipe: GuestRecipe,
+    record: Record,
+    keys: Keys,
+    init: Path,
+) -> Path:
+    """The part all kernels share, as a file in the cache."""
+    digest = (
+        record.digest("guest base")
+        .text("format", _FORMAT)
+        .texts("files", recipe.files)
+        .file("init", init)
+        .file("client", keys.client_public)
+        .file("host", keys.host)
+        .hex()
+    )
+
+    def make(folder: Path) -> None:
+        log = cache.logs / f"guest-base-{digest[:12]}.log"
+        tree = folder / "tree"
+        for deb in archive.fetch(record.packages).values():
+            unpack(deb, tree, log)
+        applets = _applets(builder, tree, log)
+        image = _base(tree, recipe.files, applets, keys, init)
+        (folder / "base.cpio.gz").write_bytes(compress(image.pack()))
+        shutil.rmtree(tree)
+
+    return cache.get_or_make("guest-base", digest, make) / "base.cpio.gz"
+
+
+def compress(data: bytes) -> bytes:
+    """Gzip without a time stamp, so equal content gives equal bytes."""
+    return gzip.compress(data, compresslevel=9, mtime=0)
+
+
+def _applets(builder: Builder, tree: Path, log: Path) -> list[str]:
+    """Where this busybox wants its commands, such as ``sbin/modprobe``."""
+    builder.run(
+        ["sh", "-c", f"{WORK}/tree/usr/bin/busybox --list-full >{WORK}/tree/applets"],
+        binds={tree: f"{WORK}/tree"},
+        log=log,
+        deadline=Deadline.after(_APPLETS_SECONDS, "busybox --list-full"),
+        what="listing busybox's commands",
+    )
+    return (tree / "applets").read_text(encoding="utf-8").split()
+
+
+def _base(
+    tree: Path, patterns: Sequence[str], applets: Sequence[str], keys: Keys, init: Path
+) -> Initramfs:
+    image = Initramfs()
+    for name in ("bin", "sbin", "lib", "lib64"):
+        image.directory(f"usr/{name}")
+        image.symlink(name, f"usr/{name}")
+    for folder in _EMPTY_FOLDERS:
+        # /lib is a symlink to /usr/lib in this tree.
+        image.directory(f"usr/{folder}" if folder.startswith("lib/") else folder)
+    image.directory("tmp", 0o1777)
+    image.character_device("dev/console", 5, 1)
+    for pattern in patterns:
+        matches = sorted(tree.glob(pattern))
+        if not matches:
+            raise InfrastructureError(f"guest.toml: '{pattern}' matches no file of the packages")
+        for path in matches:
+            add_file(image, tree, path)
+    for applet in applets:
+        name = applet if applet.startswith("usr/") else f"usr/{applet}"
+        if "/" in applet and name not in image:
+            image.symlink(name, "/usr/bin/busybox")
+    for name, text in _TEXT_FILES.items():
+        image.file(name, text.encode())
+    image.directory("root", 0o700)
+    image.directory("root/.ssh", 0o700)
+    image.file("root/.ssh/authorized_keys", keys.client_public.read_bytes(), 0o600)
+    image.file("etc/dropbear/host_key", keys.host.read_bytes(), 0o600)
+    image.file("init", init.read_bytes(), 0o755)
+    return image
+
+
+def add_file(image: Initramfs, tree: Path, path: Path) -> None:
+    """Copy one file or symlink of an unpacked tree into the image."""
+    name = path.relative_to(tree).as_posix()
+    if path.is_symlink():
+        image.symlink(name, path.readlink().as_posix())
+    else:
+        image.file(name, path.read_bytes(), path.stat().st_mode & 0o777)
+
+
+def kernel_archive(
+    cache: Cache, recipe: GuestRecipe, kernel: Kernel, module: ModuleBuild | None
+) -> Path:
+    """The part of one kernel: its drivers and the module under test."""
+    digest = (
+        kernel.record.digest("guest modules")
+        .text("format", _FORMAT)
+        .texts("boot", recipe.boot_modules)
+        .texts("other", recipe.modules)
+    )
+    if module is not None:
+        digest.file(module.name, module.path_stripped)
+
+    def make(folder: Path) -> None:
+        image = _modules(folder / "scratch", recipe, kernel, module)
+        (folder / "modules.cpio.gz").write_bytes(compress(image.pack()))
+        shutil.rmtree(folder / "scratch")
+
+    return cache.get_or_make("guest-modules", digest.hex(), make) / "modules.cpio.gz"
+
+
+def _modules(
+    scratch: Path, recipe: GuestRecipe, kernel: Kernel, module: ModuleBuild | None
+) -> Initramfs:
+    scratch.mkdir()
+    base = f"usr/lib/modules/{kernel.release}"
+    available = {kernels.module_name(path.name): path for path in kernel.modules.rglob("*.ko*")}
+    builtin = kernels.builtin_modules((kernel.modules / "modules.builtin").read_text("utf-8"))
+    image = Initramfs()
+    image.directory(base)
+    placed: dict[str, str] = {}
+
+    def depends(name: str) -> tuple[str, ...]:
+        """Place a module in the image when first met, and say what it needs."""
+        if name not in placed:
+            if name not in available:
+                raise InfrastructureError(
+                    f"kernel {kernel.release} has no module {name}, neither loadable nor built in"
+                )
+            source = available[name]
+            data = kernels.read_module(source)
+            relative = source.relative_to(kernel.modules).as_posix().split(".ko")[0] + ".ko"
+            image.file(f"{base}/{relative}", data)
+            placed[name] = relative
+            (scratch / f"{name}.ko").write_bytes(data)
+        return tuple(
+            needed
+            for needed in kernels.depends_of(kernels.modinfo(scratch / f"{name}.ko"))
+            if needed not in builtin
+        )
+
+    def loadable(names: Sequence[str]) -> list[str]:
+        return [name for name in names if name not in builtin]
+
+    boot = kernels.load_order(loadable(recipe.boot_modules), depends)
+    kernels.load_order(loadable(recipe.modules), depends)
+    if module is not None:
+        available[module.name] = module.path_stripped
+        placed[module.name] = module.path_stripped.name
+        shutil.copy(module.path_stripped, scratch / f"{module.name}.ko")
+        kernels.load_order([module.name], depends)
+        image.file(f"{base}/{module.path_stripped.name}", module.path_stripped.read_bytes())
+    image.file(f"{base}/modules.dep", kernels.render_modules_dep(placed, depends).encode())
+    listing = "".join(f"/{base}/{placed[name]}\n" for name in boot)
+    image.file("etc/dunelab/modules", listing.encode())
+    return image
+
+
+def initrd(cache: Cache, parts: Sequence[Path], progress: Callable[[str], None]) -> Path:
+    """The parts as one file."""
+    digest = Digest("initrd")
+    for part in parts:
+        digest.file("part", part)
+
+    def make(folder: Path) -> None:
+        progress("guest image")
+        with (folder / "initrd").open("wb") as out:
+            for part in parts:
+                data = part.read_bytes()
+                # The kernel looks for the next archive on a 4-byte boundary.
+                out.write(data + b"\0" * (-len(data) % 4))
+
+    return cache.get_or_make("initrd", digest.hex(), make) / "initrd"

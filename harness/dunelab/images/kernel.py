@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""What is taken out of a kernel's packages: the image, modules, headers."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from dunelab.errors import InfrastructureError
+from dunelab.images.archive import Archive
+from dunelab.images.cache import Cache
+from dunelab.images.debs import unpack
+from dunelab.images.kernels import KernelEntry
+from dunelab.images.resolve import Record
+
+_BOOT_KINDS = ("linux-image-", "linux-binary-", "linux-modules-")
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel: its record, and its unpacked boot and build files."""
+
+    id: str
+    release: str
+    record: Record
+    vmlinuz: Path
+    modules: Path
+    headers: Path
+
+    @property
+    def build_mounts(self) -> dict[Path, str]:
+        """Where the header trees must appear inside the builder root."""
+        mounts = {
+            path: f"/usr/src/{path.name}" for path in sorted((self.headers / "src").iterdir())
+        }
+        for path in sorted((self.headers / "lib").iterdir()):
+            mounts[path] = f"/usr/lib/{path.name}"
+        return mounts
+
+
+def open_kernel(
+    cache: Cache,
+    archive: Archive,
+    entry: KernelEntry,
+    record: Record,
+    progress: Callable[[str], None],
+) -> Kernel:
+    """The unpacked kernel from the cache, downloaded if it is not there."""
+    boot_packages = [p for p in record.packages if p.name.startswith(_BOOT_KINDS)]
+    build_packages = [p for p in record.packages if not p.name.startswith(_BOOT_KINDS)]
+    log = cache.logs / f"kernel-{entry.id}.log"
+
+    def make_boot(folder: Path) -> None:
+        progress(f"kernel {record.label}: image")
+        scratch = folder / "scratch"
+        for package, deb in archive.fetch(boot_packages).items():
+            progress(f"unpacking {package.name}")
+            unpack(deb, scratch, log)
+        vmlinuz = find_vmlinuz(scratch, record.label)
+        shutil.move(vmlinuz, folder / "vmlinuz")
+        # /lib is a symlink on today's systems; older packages still name it.
+        found = [
+            path
+            for path in (scratch / f"{top}lib/modules/{record.label}" for top in ("", "usr/"))
+            if path.is_dir()
+        ]
+        if not found:
+            raise InfrastructureError(f"no modules in the packages of {record.label}", evidence=log)
+        shutil.move(found[0], folder / "modules")
+        shutil.rmtree(scratch)
+
+    def make_headers(folder: Path) -> None:
+        progress(f"kernel {record.label}: headers")
+        scratch = folder / "scratch"
+        for deb in archive.fetch(build_packages).values():
+            unpack(deb, scratch, log)
+        # The trees refer to each other as /usr/src/... and ../../lib/linux-kbuild-...
+        shutil.move(scratch / "usr/src", folder / "src")
+        (folder / "lib").mkdir()
+        for tools in scratch.glob("usr/lib/linux-kbuild-*"):
+            shutil.move(tools, folder / "lib" / tools.name)
+        shutil.rmtree(scratch)
+
+    boot_digest = record.digest("kernel boot files").text("format", _FORMAT).hex()
+    headers_digest = record.digest("kernel headers").text("format", _FORMAT).hex()
+    boot = cache.get_or_make("kernel", boot_digest, make_boot)
+    headers = cache.get_or_make("headers", headers_digest, make_headers)
+    return Kernel(entry.id, record.label, record, boot / "vmlinuz", boot / "modules", headers)
+
+
+def find_vmlinuz(root: Path, release: str) -> Path:
+    """The kernel image, wherever this generation of packages puts it."""
+    for name in (
+        f"boot/vmlinuz-{release}",
+        f"usr/lib/modules/{release}/vmlinuz",
+        f"usr/lib/modules/{release}/vmlinuz.unsigned",
+    ):
+        if (root / name).is_file():
+            return root / name
+    raise InfrastructureError(f"no vmlinuz in the packages of {release}")
+
+
+# -- kernel modules ------------------------------------------------------------
+
+
+def module_name(filename: str) -> str:
+    """``drivers/net/virtio-net.ko.xz`` is the module ``virtio_net``."""
+    name = Path(filename).name
+    for suffix in (".xz", ".gz", ".zst", ".ko"):
+        name = name.removesuffix(suffix)
+    return name.replace("-", "_")
+
+
+def read_module(path: Path) -> bytes:
+    """A module's ELF image, unpacked."""
+    data = path.read_bytes()
+    if path.suffix == ".xz":
+        return lzma.decompress(data)
+    if path.suffix != ".ko":
+        raise InfrastructureError(f"kernel module {path.name} is compressed in an unknown way")
+    return data
+
+
+def modinfo(path: Path) -> dict[str, list[str]]:
+    """The ``.modinfo`` section of an uncompressed module file."""
+    try:
+        with path.open("rb") as stream:
+            section = ELFFile(stream).get_section_by_name(".modinfo")
+            data = b"" if section is None else section.data()
+    except ELFError as error:
+        raise InfrastructureError(f"{path} is not an ELF file: {error}", evidence=path) from error
+    return parse_modinfo(data)
+
+
+def parse_modinfo(data: bytes) -> dict[str, list[str]]:
+    """``name=value`` strings, each ended by a zero byte."""
+    fields: dict[str, list[str]] = {}
+    for item in data.split(b"\0"):
+        if item:
+            name, _, value = item.decode(errors="replace").partition("=")
+            fields.setdefault(name, []).append(value)
+    return fields
+
+
+def depends_of(fields: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """The modules a module needs, from its modinfo."""
+    listed = ",".join(fields.get("depends", []))
+    return tuple(name.replace("-", "_") for name in listed.split(",") if name)
+
+
+def load_order(wanted: Iterable[str], depends: Callable[[str], tuple[str, ...]]) -> list[str]:
+    """The wanted modules and all they need, each after what it needs."""
+    order: list[str] = []
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        if name in path:
+            raise InfrastructureError(f"modules depend on each other: {' -> '.join([*path, name])}")
+        path.append(name)
+        for needed in depends(name):
+            visit(needed)
+        path.pop()
+        order.append(name)
+
+    for name in wanted:
+        visit(name)
+    return order
+
+
+def render_modules_dep(files: Mapping[str, str], depends: Callable[[str], tuple[str, ...]]) -> str:
+    """A ``modules.dep`` for the module files of a guest (name to path, as depmod writes it)."""
+    lines = []
+    for name in sorted(files):
+        needed = [other for other in reversed(load_order([name], depends)) if other != name]
+        lines.append(f"{files[name]}:" + "".join(f" {files[other]}" for other in needed))
+    return "\n".join(lines) + "\n"
+
+
+def builtin_modules(listing: str) -> frozenset[str]:
+    """The names in a ``modules.builtin``."""
+    return frozenset(module_name(line) for line in listing.split())

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""The one door to everything ``dunelab.images`` can make.
+
+Each method returns the finished thing, from the cache where it is there.
+Asking twice is cheap; asking from several processes at once is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from dunelab.errors import UsageError
+from dunelab.images import initramfs
+from dunelab.images.archive import Archive
+from dunelab.images.bochs import BochsBuild, open_bochs
+from dunelab.images.builder import Builder, open_builder
+from dunelab.images.cache import Cache
+from dunelab.images.digest import Digest
+from dunelab.images.iso import boot_iso
+from dunelab.images.kernel import Kernel, open_kernel
+from dunelab.images.kernels import KernelEntry, Matrix
+from dunelab.images.keys import Keys, open_keys
+from dunelab.images.module import ModuleBuild, build_module
+from dunelab.images.programs import ProgramSet, build_programs
+from dunelab.images.recipes import BochsRecipe, BuilderRecipe, GuestRecipe
+from dunelab.images.resolve import Record, Resolver
+from dunelab.spec import GuestImage
+
+Progress = Callable[[str], None]
+
+SSH_USER = "root"
+_MODULE_SOURCE = Path("src/kmod")
+
+
+def silent(_: str) -> None:
+    """Progress nobody watches."""
+
+
+def find_repo_root(start: Path | None = None) -> Path:
+    """The folder with images/kernels.toml, upwards from ``start``, else from this file."""
+    for origin in [start] if start else [Path.cwd(), Path(__file__).resolve().parent]:
+        for folder in (origin, *origin.parents):
+            if (folder / "images/kernels.toml").is_file():
+                return folder
+    raise UsageError(
+        "images/kernels.toml is nowhere above the current folder",
+        next_command="cd into a clone of the repository and run again",
+    )
+
+
+class Store:
+    """Makes and finds images for one source tree."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        repo_root: Path,
+        progress: Progress = silent,
+        *,
+        module_source: Path | None = None,
+        refresh: bool = False,
+    ) -> None:
+        self.cache = cache
+        self.repo_root = repo_root
+        self.module_source = module_source or repo_root / _MODULE_SOURCE
+        self._progress = progress
+        self._resolver = Resolver(cache, progress, refresh=refresh)
+        self._kernels: dict[str, Kernel] = {}
+
+    @classmethod
+    def open(
+        cls,
+        progress: Progress = silent,
+        *,
+        start: Path | None = None,
+        cache_root: Path | None = None,
+        module_source: Path | None = None,
+        refresh: bool = False,
+    ) -> Store:
+        """The store of the repository around ``start`` (by default the current folder)."""
+        return cls(
+            Cache(cache_root),
+            find_repo_root(start),
+            progress,
+            module_source=module_source,
+            refresh=refresh,
+        )
+
+    # -- recipes ---------------------------------------------------------------
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The kernels of images/kernels.toml."""
+        return Matrix.read(self.repo_root / "images/kernels.toml")
+
+    @cached_property
+    def _guest_recipe(self) -> GuestRecipe:
+        return GuestRecipe.read(self.repo_root / "images/guest.toml")
+
+    @cached_property
+    def _bochs_recipe(self) -> BochsRecipe:
+        return BochsRecipe.read(self.repo_root / "images/bochs.toml")
+
+    @cached_property
+    def _builder_recipe(self) -> BuilderRecipe:
+        return BuilderRecipe.read(self.repo_root / "images/builder.toml")
+
+    # -- parts -------------------------------------------------------------------
+
+    @cached_property
+    def builder(self) -> Builder:
+        """The builder root."""
+        recipe = self._builder_recipe
+        record = self._resolver.packages("builder", recipe.suite, recipe.packages)
+        return open_builder(self.cache, recipe, record, self._archive(recipe.suite), self._progress)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The SSH keys of this cache's guests."""
+        return open_keys(self.cache)
+
+    def _archive(self, suite: str) -> Archive:
+        return self._resolver.archive(suite)
+
+    def record(self, entry: KernelEntry) -> Record:
+        """Release and packages of a kernel; looks them up when they are not on record."""
+        return self._resolver.kernel(entry)
+
+    def recorded(self, entry: KernelEntry) -> Record | None:
+        """The same, but only what is on record."""
+        return self._resolver.recorded(f"kernel-{entry.id}")
+
+    def kernel(self, kernel_id: str | None = None) -> Kernel:
+        """A kernel's boot files and headers."""
+        entry = self.matrix.get(kernel_id)
+        if entry.id not in self._kernels:
+            self._kernels[entry.id] = open_kernel(
+                self.cache,
+                self._archive(entry.suite),
+                entry,
+                self.record(entry),
+                self._progress,
+            )
+        return self._kernels[entry.id]
+
+    # -- products ----------------------------------------------------------------
+
+    def module(self, kernel_id: str | None = None, source: Path | None = None) -> ModuleBuild:
+        """The module under test (or another source folder) built for a kernel."""
+        kernel = self.kernel(kernel_id)
+        folder = source or self.module_source
+        return build_module(self.cache, self.builder, kernel, folder, self._progress)
+
+    def programs(self) -> ProgramSet:
+        """libdune and the guest programs."""
+        return build_programs(self.cache, self.builder, self.repo_root, self._progress)
+
+    def guest_image(self, kernel_id: str | None = None, *, with_module: bool = True) -> GuestImage:
+        """What boots: kernel and initramfs, with the module under test inside."""
+        kernel = self.kernel(kernel_id)
+        module = self.module(kernel.id) if with_module else None
+        base = self._guest_base()
+        modules = initramfs.kernel_archive(self.cache, self._guest_recipe, kernel, module)
+        initrd = initramfs.initrd(self.cache, [base, modules], self._progress)
+        digest = Digest("guest image").file("vmlinuz", kernel.vmlinuz).file("initrd", initrd).hex()
+        return GuestImage(
+            kernel=kernel.id,
+            release=kernel.release,
+            vmlinuz=kernel.vmlinuz,
+            initrd=initrd,
+            iso=None,
+            ssh_user=SSH_USER,
+            ssh_key=self.keys.client,
+            digest=digest,
+        )
+
+    def _guest_base(self) -> Path:
+        recipe = self._guest_recipe
+        record = self._resolver.packages("guest", recipe.suite, recipe.packages)
+        return initramfs.base_archive(
+            self.cache,
+            self.builder,
+            self._archive(recipe.suite),
+            recipe,
+            record,
+            self.keys,
+            self.repo_root / "images/guest/init",
+        )
+
+    def iso(self, image: GuestImage, cmdline: str) -> Path:
+        """A guest image and a kernel command line as a bootable CD."""
+        return boot_iso(self.cache, self.builder, image, cmdline)
+
+    def bochs(self) -> BochsBuild:
+        """The emulator: the own build, or the packaged one with the reason."""
+        recipe = self._bochs_recipe
+        source = self._resolver.source("bochs-source", recipe.suite, recipe.source, recipe.upstream)
+        share = self._resolver.packages("bochs-share", recipe.suite, recipe.packages)
+        return open_bochs(
+            self.cache,
+            lambda: self.builder,
+            self._archive(recipe.suite),
+            recipe,
+            source,
+            share,
+            self._progress,
+        )
+
+    def refresh(self) -> None:
+        """Look every recipe up again (the store must be opened with ``refresh``)."""
+        for entry in self.matrix.kernels:
+            self._progress(f"kernel {entry.id}")
+            self._resolver.kernel(entry)
+        for key, recipe in (
+            ("builder", self._builder_recipe),
+            ("guest", self._guest_recipe),
+            ("bochs-share", self._bochs_recipe),
+        ):
+            self._resolver.packages(key, recipe.suite, recipe.packages)
+        bochs = self._bochs_recipe
+        self._resolver.source("bochs-source", bochs.suite, bochs.source, bochs.upstream)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""pytest plugin: tests on guests, grouped by cell, with the kernel watched.
+
+Options are in ``pytest --help`` under "dunelab".  Fixtures: ``cell``, ``guest``,
+``run_program``, ``expect_splat``, ``lab``, ``resting_guests``.  Marks:
+``guest_programs(kind)``, ``guest_variant(cpus=, icount=, append=)``,
+``guest_group(name)``, ``only_engines(name, ...)``.  This file only wires up
+what lives in ``dunelab.pytest_support``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from dunelab.pytest_support.controller import JUNIT_FILE, Controller
+from dunelab.pytest_support.lab import Lab
+from dunelab.pytest_support.options import AUTO
+from dunelab.pytest_support.plan import Plan
+from dunelab.pytest_support.worker import Fixtures, Worker
+from dunelab.spec import EngineName, Vendor
+
+MARKS = (
+    "guest_programs(kind): run once per guest program of tests/<kind> and cell",
+    "guest_variant(cpus, icount, append, cpu_model): the guest this test needs",
+    "guest_group(name): the part of a cell's tests this one belongs to, for -n",
+    "only_engines(name, ...): leave this test out of the cells of other engines",
+)
+
+
+class Hooks:
+    """Hooks this plugin adds."""
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_dunelab_lab(self, config: pytest.Config) -> Lab | None:
+        """Return what boots guests; the default is dunelab's own."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare ``pytest_dunelab_lab``."""
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the bench."""
+    group = parser.getgroup("dunelab", "dunelab: tests on guests with VT-x or SVM")
+    group.addoption(
+        "--engine",
+        dest="dunelab_engines",
+        action="append",
+        default=[],
+        choices=[AUTO, *EngineName],
+        help="engine to run guests on, repeatable (default: SVM on tcg and VT-x on bochs); "
+        "only 'auto' chooses, any other that does not work here is an error",
+    )
+    group.addoption(
+        "--vendor",
+        dest="dunelab_vendors",
+        action="append",
+        default=[],
+        choices=list(Vendor),
+        help="run on this vendor's extension only, repeatable",
+    )
+    group.addoption(
+        "--kernel",
+        dest="dunelab_kernels",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="kernel of images/kernels.toml, repeatable (default: the one marked there)",
+    )
+    group.addoption(
+        "--results",
+        dest="dunelab_results",
+        metavar="DIR",
+        default=None,
+        help="where results.json, junit.xml and logs go (default: results; runs of unit "
+        "tests alone write nothing unless this is given)",
+    )
+    group.addoption(
+        "--slow",
+        dest="dunelab_slow",
+        action="store_true",
+        help="also run tests marked slow",
+    )
+    group.addoption(
+        "--fresh",
+        dest="dunelab_fresh",
+        action="store_true",
+        help="boot a new guest, cold, for every test instead of reusing one",
+    )
+    group.addoption(
+        "--keep-guest",
+        dest="dunelab_keep_guest",
+        action="store_true",
+        help="leave the guests that exist at the end running, and say how to reach them",
+    )
+    group.addoption(
+        "--guests",
+        dest="dunelab_guests",
+        type=int,
+        metavar="N",
+        default=None,
+        help="guests that may run at once over all workers (default: one per core, at least 2)",
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """With ``-n`` alone, keep each group of tests on one worker."""
+    option = config.option
+    if getattr(option, "numprocesses", None) and getattr(option, "dist", "") == "no":
+        option.dist = "loadgroup"
+    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Groups of guest tests stay together."""
+    from dunelab.pytest_support.schedule import make_scheduler
+
+    return make_scheduler(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Work out the plan and register the halves that carry it out."""
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    lab = config.hook.pytest_dunelab_lab(config=config)
+    plan = Plan(config, lab)
+    worker = Worker(config, plan)
+    config.pluginmanager.register(worker, "dunelab-worker")
+    config.pluginmanager.register(Fixtures(worker, plan), "dunelab-fixtures")
+    if hasattr(config, "workerinput"):
+        return
+    config.pluginmanager.register(Controller(config, plan, worker), "dunelab-controller")
+    if plan.explicit:
+        # An impossible request ends the run here, before anything is collected.
+        _ = plan.cells
+    if plan.writes_results and not config.option.xmlpath and not config.option.collectonly:
+        config.option.xmlpath = str(plan.results / JUNIT_FILE)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_dunelab_lab(config: pytest.Config) -> Lab:
+    """The real thing; imported late, so that plain runs start fast."""
+    from dunelab.dune.lab import DuneLab
+
+    return DuneLab(config.rootpath)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Which tests one xdist worker must run: the groups, written into the test ids.
+
+xdist's own ``xdist_group`` marks travel as a suffix its workers write into
+pytest's node ids, which pytest 9.2 made immutable: with xdist 3.8 the marks are
+then ignored without a word (every test is its own group).  So the group of a
+guest test is part of its parameter, ``test_x[tcg-amd-debian-6.12:module-...]``,
+which every version carries and every reader sees.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+from dunelab.spec import Cell
+
+_GROUP = re.compile(r"\[(?P<group>[^\[\]:]+:[a-z]+)(?:-[^\[\]]*)?\]$")
+_MARKED = re.compile(r"@(?P<group>[^@\]/]+)$")
+
+
+def group_of(cell: Cell, kind: str) -> str:
+    """The group of a test: one worker runs a whole group.
+
+    A cell is cut by the kind of its tests (behaviour, bench, module, alarms,
+    ...), as kinds need different guests anyway: two cells then feed four
+    workers, and no guest is started twice for one group.
+    """
+    return f"{cell}:{kind}"
+
+
+def scope_of(nodeid: str) -> str:
+    """The group a node id names; a test without one is alone in its own."""
+    marked = _MARKED.search(nodeid)
+    if marked is not None:
+        return marked["group"]
+    written = _GROUP.search(nodeid)
+    return written["group"] if written is not None else nodeid
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+    """xdist's scheduling by scope, with the groups above as scopes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def make_scheduler(config: Any, log: Any) -> GroupScheduling | None:
+    """The scheduler for ``--dist loadgroup``, which is the default here."""
+    if config.option.dist != "loadgroup":
+        return None
+    return GroupScheduling(config, log)

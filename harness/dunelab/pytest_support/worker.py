@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: MIT
+"""The half of the plugin that runs tests: in an xdist worker, or without xdist."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dunelab.errors import DunelabError, GuestDied
+from dunelab.pytest_support import recorder, runner
+from dunelab.pytest_support.header import SMP, Program, ProgramKind, Variant
+from dunelab.pytest_support.schedule import group_of, scope_of
+from dunelab.pytest_support.plan import Plan
+from dunelab.pytest_support.pool import Guest, GuestPool
+from dunelab.pytest_support.recorder import Record, folder_name, plain_id, write_logs
+from dunelab.pytest_support.slots import Slots, default_slots
+from dunelab.pytest_support.watch import ConsoleWatch, Late, describe, judge
+from dunelab.results.allowlist import read_allowlist
+from dunelab.results.schema import Outcome, TestResult
+from dunelab.spec import Cell
+
+RECORD = pytest.StashKey[Record]()
+GUEST = pytest.StashKey[Guest]()
+EXPECTED = pytest.StashKey[list[str]]()
+
+REPORT_KEY = "dunelab_results"
+OUTPUT_KEY = "dunelab_late"
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The cell a test is parametrised with."""
+    callspec = getattr(item, "callspec", None)
+    cell = callspec.params.get("cell") if callspec is not None else None
+    return cell if isinstance(cell, Cell) else None
+
+
+def program_of(item: pytest.Item) -> Program | None:
+    """The guest program a test is parametrised with."""
+    callspec = getattr(item, "callspec", None)
+    program = callspec.params.get("program") if callspec is not None else None
+    return program if isinstance(program, Program) else None
+
+
+def variant_of(item: pytest.Item) -> Variant:
+    """The guest a test wants: its program's, its ``guest_variant`` mark's, or the usual."""
+    cell, program = cell_of(item), program_of(item)
+    if cell is not None and program is not None:
+        return program.variant(cell.engine)
+    mark = item.get_closest_marker("guest_variant")
+    return Variant(**mark.kwargs) if mark is not None else SMP
+
+
+class Worker:
+    """Collects, runs and records tests that use guests."""
+
+    def __init__(self, config: pytest.Config, plan: Plan) -> None:
+        self._config = config
+        self._plan = plan
+        self._pool: GuestPool | None = None
+        self._watch = ConsoleWatch(
+            read_allowlist(config.rootpath / "harness" / "acceptance" / "splat-allowlist.toml")
+        )
+        self._late: list[TestResult] = []
+
+    # -- collection --------------------------------------------------------------
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Give each test that needs one a cell, and program tests their programs."""
+        mark = metafunc.definition.get_closest_marker("guest_programs")
+        if mark is not None:
+            self._generate_programs(metafunc, ProgramKind(mark.args[0]))
+        elif "cell" in metafunc.fixturenames:
+            cells = self._plan.cells
+            only = metafunc.definition.get_closest_marker("only_engines")
+            if only is not None:
+                cells = tuple(cell for cell in cells if str(cell.engine) in only.args)
+            group = metafunc.definition.get_closest_marker("guest_group")
+            kind = str(group.args[0]) if group is not None else str(ProgramKind.BEHAVIOUR)
+            metafunc.parametrize("cell", cells, ids=lambda cell: group_of(cell, kind))
+
+    def _generate_programs(self, metafunc: pytest.Metafunc, kind: ProgramKind) -> None:
+        points = [
+            pytest.param(
+                cell,
+                program,
+                id=f"{group_of(cell, kind)}-{program.name}",
+                marks=[pytest.mark.slow] if program.options.slow else [],
+            )
+            for cell in self._plan.cells
+            for program in self._plan.programs(kind)
+            if program.options.vendor in (None, cell.vendor)
+        ]
+        metafunc.parametrize(("cell", "program"), points)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave slow tests out, bring each group together, guestless tests first."""
+        if not self._plan.slow:
+            slow = [item for item in items if item.get_closest_marker("slow")]
+            if slow:
+                items[:] = [item for item in items if item not in slow]
+                config.hook.pytest_deselected(items=slow)
+        groups: dict[str, int] = {}
+        order: dict[pytest.Item, int] = {}
+        for item in items:
+            alone = cell_of(item) is None
+            order[item] = -1 if alone else groups.setdefault(scope_of(item.nodeid), len(groups))
+        items.sort(key=order.__getitem__)
+
+    # -- guests ------------------------------------------------------------------
+
+    @property
+    def pool(self) -> GuestPool:
+        if self._pool is None:
+            slots = Slots(self._shared_folder() / "slots", self._plan.guests or default_slots())
+            self._pool = GuestPool(
+                self._plan.lab,
+                slots,
+                fresh=self._plan.fresh,
+                farewell=self._farewell,
+                progress=self._say,
+            )
+        return self._pool
+
+    def _shared_folder(self) -> Path:
+        """A folder all workers of this run see, and no other run."""
+        factory: pytest.TempPathFactory = self._config._tmp_path_factory  # type: ignore[attr-defined]
+        base = factory.getbasetemp()
+        return base.parent if hasattr(self._config, "workerinput") else base
+
+    def start_guest(self, item: pytest.Item, cell: Cell, variant: Variant) -> Guest:
+        """The guest of a test, with the begin mark on its console."""
+        guest = self.pool.guest(cell, variant)
+        record = item.stash[RECORD]
+        record.ran_on = guest.ran_on
+        item.stash[GUEST] = guest
+        late = self._watch.begin(guest, record.test)
+        if late is not None:
+            self._note_late(late, guest)
+        return guest
+
+    def _farewell(self, guest: Guest) -> None:
+        late = self._watch.farewell(guest)
+        if late is not None:
+            self._note_late(late, guest)
+
+    def _note_late(self, late: Late, guest: Guest) -> None:
+        fatal = any(splat.fatal for splat in late.splats)
+        self._late.append(
+            TestResult(
+                test=f"after {late.test}",
+                outcome=Outcome.GUEST_DIED if fatal else Outcome.FAILED,
+                seconds=0.0,
+                message=describe(late.splats, guest.booted.builds),
+                ran_on=guest.ran_on,
+            )
+        )
+
+    def _say(self, text: str) -> None:
+        """Tell the terminal what is waited for; pytest captures everything else."""
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "dunelab")
+        aside = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+        with aside:
+            sys.stderr.write(f"\n[{worker}] {text}\n")
+            sys.stderr.flush()
+
+    # -- running -----------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Open a record before the test; rest the guest if the next one needs another."""
+        item.stash[RECORD] = Record(test=plain_id(item.nodeid))
+        try:
+            return (yield)
+        finally:
+            if self._pool is not None and not _same_guest(item, nextitem):
+                self._pool.rest()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Around the test's body: read the console and weigh what it says."""
+        error: BaseException | None = None
+        value: object = None
+        try:
+            value = yield
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as raised:  # noqa: BLE001 - raised again below, with notes
+            error = raised
+        guest = item.stash.get(GUEST, None)
+        if guest is not None:
+            self._after_body(item, guest, error)
+        if error is not None:
+            raise error
+        return value
+
+    def _after_body(self, item: pytest.Item, guest: Guest, error: BaseException | None) -> None:
+        record = item.stash[RECORD]
+        start = guest.scanned
+        splats, late = self._watch.end(guest, record.test)
+        if late is not None:
+            self._note_late(late, guest)
+        if isinstance(error, GuestDied):
+            guest.damaged = guest.damaged or error.what
+        record.logs["console.txt"] = guest.machine.console.text()[start:]
+        expected = item.stash.get(EXPECTED, [])
+        if error is None:
+            judge(splats, expected, guest.booted.builds)
+            if guest.damaged is not None and not splats and not expected and late is None:
+                raise GuestDied(f"{record.test} passed, then: {guest.damaged}")
+        elif splats:
+            error.add_note(
+                "kernel splat during the test:\n" + describe(splats, guest.booted.builds)
+            )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Turn the families of errors into distinct reports."""
+        report = yield
+        record = item.stash.get(RECORD, None)
+        if record is None:
+            return report
+        error = call.excinfo.value if call.excinfo is not None else None
+        if report.skipped:
+            record.phase(Outcome.SKIPPED, call.duration, _skip_text(report))
+        elif error is None or report.passed:
+            record.phase(Outcome.PASSED, call.duration)
+        else:
+            outcome = recorder.outcome_of(error)
+            record.phase(outcome, call.duration, recorder.headline(error) or type(error).__name__)
+            if isinstance(error, DunelabError):
+                report.longrepr = recorder.headline(error) + _place(item, call)
+            if outcome is Outcome.INFRASTRUCTURE and report.when == "call":
+                # pytest and JUnit call a failed set-up an error, not a failure.
+                report.when = "setup"
+            if outcome is Outcome.GUEST_DIED:
+                report.__dict__["dunelab_died"] = True
+        if call.when == "teardown":
+            self._finish(item, record, report)
+        return report
+
+    def _finish(self, item: pytest.Item, record: Record, report: pytest.TestReport) -> None:
+        guest = item.stash.get(GUEST, None)
+        if guest is not None and self._plan.writes_results:
+            record.log_folder = self._plan.results / recorder.LOGS / folder_name(item.nodeid)
+            write_logs(record.log_folder, {**record.logs, **_engine_logs(guest)})
+        report.user_properties.extend(record.properties())
+        late, self._late = self._late, []
+        results = [record.result(self._plan.results), *late]
+        report.__dict__[REPORT_KEY] = [result.to_json() for result in results]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """End all guests, or hand them over; send on what they said last."""
+        if self._pool is None:
+            return
+        if self._plan.keep_guest:
+            for guest in self._pool.release():
+                guest.machine.resume()
+                sys.stderr.write(f"kept: {guest.cell}, {guest.booted.workdir}\n")
+        else:
+            self._pool.close()
+        output = getattr(self._config, "workeroutput", None)
+        if output is not None:
+            output[OUTPUT_KEY] = [result.to_json() for result in self._late]
+            self._late = []
+
+    def take_late(self) -> list[TestResult]:
+        """For a controller in the same process: what no report carried."""
+        late, self._late = self._late, []
+        return late
+
+
+def _same_guest(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    if nextitem is None or cell_of(item) is None:
+        return False
+    return (cell_of(item), variant_of(item)) == (cell_of(nextitem), variant_of(nextitem))
+
+
+def _skip_text(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return str(report.longrepr or "skipped")
+
+
+def _place(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
+    """The test's own line at which it stopped: all of the traceback that helps."""
+    if call.excinfo is None:
+        return ""
+    own = [entry for entry in call.excinfo.traceback if Path(entry.path) == item.path]
+    if not own:
+        return ""
+    return f"\n  at {item.path.name}:{own[-1].lineno + 1}: {str(own[-1].statement).strip()}"
+
+
+def _engine_logs(guest: Guest) -> dict[str, str]:
+    logs = {"engine-command.txt": guest.booted.command_line + "\n"}
+    if guest.booted.engine_log is not None and guest.booted.engine_log.exists():
+        text = guest.booted.engine_log.read_text("utf-8", "replace")
+        logs["engine-tail.txt"] = "\n".join(text.splitlines()[-100:])
+    return logs
+
+
+RunProgram = Callable[[], runner.ProgramRun]
+
+
+class Fixtures:
+    """The fixtures tests use.  ``cell`` itself is a parameter."""
+
+    def __init__(self, worker: Worker, plan: Plan) -> None:
+        self._worker = worker
+        self._plan = plan
+
+    @pytest.fixture
+    def guest_context(self, request: pytest.FixtureRequest, cell: Cell) -> Guest:
+        """The running guest of this test's cell with all that is known of it."""
+        return self._worker.start_guest(request.node, cell, variant_of(request.node))
+
+    @pytest.fixture
+    def guest(self, guest_context: Guest) -> Any:
+        """The machine of this test's cell, with dune.ko loaded."""
+        return guest_context.machine
+
+    @pytest.fixture
+    def run_program(
+        self, request: pytest.FixtureRequest, guest_context: Guest, program: Program
+    ) -> RunProgram:
+        """Run this test's guest program and judge it."""
+
+        def run() -> runner.ProgramRun:
+            record: Record = request.node.stash[RECORD]
+            lab = self._plan.lab
+            record.logs["command.txt"] = runner.command_line(program) + "\n"
+            done = runner.run_program(
+                guest_context, program, lab.program(program.path), lab.libraries()
+            )
+            for stream in ("stdout", "stderr"):
+                record.logs[f"{stream}.txt"] = "\n".join(
+                    getattr(result, stream) for result in done.results
+                )
+            record.metrics, record.facts = done.metrics, done.facts
+            record.subtests = done.subtests
+            reason = runner.all_skipped(done)
+            if reason is not None:
+                pytest.skip(reason)
+            runner.judge(done, guest_context.cell.engine)
+            return done
+
+        return run
+
+    @pytest.fixture
+    def expect_splat(self, request: pytest.FixtureRequest) -> Callable[[str], None]:
+        """Announce that the kernel will complain; that it does not is a failure."""
+
+        def expect(pattern: str) -> None:
+            request.node.stash.setdefault(EXPECTED, []).append(pattern)
+
+        return expect
+
+    @pytest.fixture
+    def lab(self) -> Any:
+        """Engines, images and machines, for tests that boot their own."""
+        return self._plan.lab
+
+    @pytest.fixture
+    def resting_guests(self) -> None:
+        """Pause this worker's guests while a test boots machines of its own."""
+        self._worker.pool.rest()

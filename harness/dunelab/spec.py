@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""The nouns of the bench: vendor, cell, guest image, machine.
+
+Frozen values only.  Nothing here does I/O and nothing here knows of Dune.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class EngineName(StrEnum):
+    """What executes the guest."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+    BOCHS = "bochs"
+
+
+class Vendor(StrEnum):
+    """Whose virtualisation extension the guest sees: VT-x or SVM."""
+
+    INTEL = "intel"
+    AMD = "amd"
+
+
+class Unit(StrEnum):
+    """Emulators count instructions, hardware counts cycles; never mixed."""
+
+    TICKS = "ticks"
+    CYCLES = "cycles"
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One point of the matrix: engine x vendor x kernel id of kernels.toml."""
+
+    engine: EngineName
+    vendor: Vendor
+    kernel: str
+
+    def __str__(self) -> str:
+        return f"{self.engine}-{self.vendor}-{self.kernel}"
+
+
+@dataclass(frozen=True)
+class GuestImage:
+    """What an engine needs to boot, made by ``dunelab.images``.
+
+    ``iso`` is there for engines without a direct kernel loader (Bochs).
+    ``digest`` covers every byte that can change the guest's behaviour.
+    """
+
+    kernel: str
+    release: str
+    vmlinuz: Path
+    initrd: Path
+    iso: Path | None
+    ssh_user: str
+    ssh_key: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One machine to start."""
+
+    cell: Cell
+    image: GuestImage
+    workdir: Path
+    cpus: int = 2
+    memory_mib: int = 512
+    cpu_model: str | None = None
+    icount: bool = False
+    append: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What really ran: stamped on every result."""
+
+    engine: EngineName
+    accelerator: str
+    version: str
+    vendor: Vendor
+    cpu_model: str
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """A command that ran in a guest and ended."""
+
+    argv: str
+    exit_status: int
+    stdout: str
+    stderr: str
+    seconds: float

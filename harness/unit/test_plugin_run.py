@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: MIT
+"""The pytest plugin end to end, on guests that are a few lines of Python."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dunelab.results.report import read_results
+from dunelab.results.schema import Outcome, Run, TestResult
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = Path(__file__).parent / "data" / "plugin_conftest.py"
+GOOD = "KTAP version 1\n1..1\n# fact: cpl=0\n# fact: exits=3\nok 1 works\n"
+OOPS = Path(__file__).parent / "data" / "splat" / "linux-6.1-null.txt"
+PROGRAM_TEST = """
+import pytest
+
+@pytest.mark.guest_programs("{kind}")
+def test_{kind}(run_program):
+    run_program()
+"""
+
+
+def kernel_says(name: str) -> str:
+    """The splat of a recorded console, without its time stamps and markers."""
+    lines = (OOPS.parent / f"linux-6.1-{name}.txt").read_text().splitlines()
+    texts = [line.partition("] ")[2] for line in lines if line.startswith("[")]
+    start = next(i for i, text in enumerate(texts) if "dunelab: begin" in text)
+    stop = next(
+        (i for i, text in enumerate(texts) if "dunelab: end" in text or "reboot: " in text),
+        len(texts),
+    )
+    return "\n".join(texts[start + 1 : stop])
+
+
+@dataclass
+class Bench:
+    """A pytester folder with fake guests and programs."""
+
+    pytester: pytest.Pytester
+
+    def program(self, name: str, header: str = "", **script: Any) -> None:
+        source = self.pytester.path / "tests" / f"{name}.c"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(f"/* dunelab: {header} */\n")
+        kind = name.partition("/")[0]
+        (self.pytester.path / f"test_{kind}.py").write_text(PROGRAM_TEST.format(kind=kind))
+        built = self.pytester.path / "programs" / f"{name}.json"
+        built.parent.mkdir(parents=True, exist_ok=True)
+        built.write_text(json.dumps({"stdout": GOOD, **script}))
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+
+    @property
+    def journal(self) -> list[str]:
+        path = self.pytester.path / "journal.txt"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.partition(" ")[2] for line in lines]
+
+    @property
+    def results(self) -> Run:
+        return read_results(self.pytester.path / "results" / "results.json")
+
+    def result(self, part: str) -> TestResult:
+        (found,) = [result for result in self.results.results if part in result.test]
+        return found
+
+
+@pytest.fixture
+def bench(pytester: pytest.Pytester) -> Bench:
+    pytester.makeconftest(CONFTEST.read_text())
+    return Bench(pytester)
+
+
+def test_each_program_is_an_item_per_cell(bench: Bench) -> None:
+    bench.program("behaviour/enter")
+    bench.program("behaviour/fork", "vendor=amd")
+    bench.program("bench/cost", stdout=GOOD.replace("ok 1", "# metric: a=100 ticks n=5\nok 1"))
+    bench.run().assert_outcomes(passed=5)
+    assert sorted(result.test for result in bench.results.results) == [
+        "test_behaviour.py::test_behaviour[bochs-intel-k1:behaviour-enter]",
+        "test_behaviour.py::test_behaviour[tcg-amd-k1:behaviour-enter]",
+        "test_behaviour.py::test_behaviour[tcg-amd-k1:behaviour-fork]",
+        "test_bench.py::test_bench[bochs-intel-k1:bench-cost]",
+        "test_bench.py::test_bench[tcg-amd-k1:bench-cost]",
+    ]
+    cost = bench.result("test_bench[tcg")
+    assert cost.ran_on is not None
+    assert (cost.ran_on.accelerator, cost.ran_on.vendor, cost.ran_on.kernel_release) == (
+        "fake-tcg",
+        "amd",
+        "6.12.0-fake",
+    )
+    assert (cost.metrics[0].values, cost.metrics[0].samples) == ((100.0, 100.0, 100.0), 15)
+    assert cost.facts == {"cpl": "0", "exits": "3"}
+    assert cost.subtests == (("works", "passed"),)
+
+
+def test_one_guest_per_cell_and_variant_ended_at_the_end(bench: Bench) -> None:
+    for name in ("behaviour/a", "behaviour/b", "bench/c"):
+        bench.program(name)
+    bench.run("--engine", "tcg").assert_outcomes(passed=3)
+    boots = [line for line in bench.journal if line.startswith("boot")]
+    assert boots == ["boot tcg-amd-k1/2cpu", "boot tcg-amd-k1/1cpu-icount"]
+    ends = [line for line in bench.journal if line.startswith(("off", "kill"))]
+    assert len(ends) == len(boots)
+
+
+def test_fresh_boots_for_every_test(bench: Bench) -> None:
+    bench.program("behaviour/a")
+    bench.program("behaviour/b")
+    bench.run("--engine", "tcg", "--fresh").assert_outcomes(passed=2)
+    assert sum(line.startswith("boot") for line in bench.journal) == 2
+    assert sum(line.startswith("off") for line in bench.journal) == 2
+
+
+def test_xdist_keeps_a_group_on_one_worker(bench: Bench) -> None:
+    for name in ("behaviour/a", "behaviour/b", "behaviour/c", "bench/d"):
+        bench.program(name)
+    done = bench.run("-n", "4")
+    done.assert_outcomes(passed=8)
+    boots = sorted(line for line in bench.journal if line.startswith("boot"))
+    assert boots == [
+        "boot bochs-intel-k1/1cpu-nolapic_timer-transparent_hugepage=never",
+        "boot bochs-intel-k1/2cpu",
+        "boot tcg-amd-k1/1cpu-icount",
+        "boot tcg-amd-k1/2cpu",
+    ]
+    assert sum(line.startswith(("off", "kill")) for line in bench.journal) == 4
+    assert len(bench.results.results) == 8
+    assert not any("@" in result.test for result in bench.results.results)
+    done.stdout.fnmatch_lines(["*cells*", "*tcg-amd-k1*fake-tcg*4*"])
+
+
+def test_failed_assertion(bench: Bench) -> None:
+    bench.program("behaviour/a", stdout=GOOD.replace("ok 1", "# got 1, want 2\nnot ok 1"))
+    done = bench.run("--engine", "tcg")
+    done.assert_outcomes(failed=1)
+    result = bench.result("test_behaviour")
+    assert result.outcome is Outcome.FAILED
+    assert "not ok works: got 1, want 2" in result.message
+    folder = bench.pytester.path / "results" / str(result.log_folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "command.txt",
+        "console.txt",
+        "engine-command.txt",
+        "stderr.txt",
+        "stdout.txt",
+    }
+
+
+def test_a_passing_program_on_a_complaining_kernel_fails(bench: Bench) -> None:
+    bench.program("behaviour/a", kernel=kernel_says("warn"))
+    bench.program("behaviour/b")
+    done = bench.run("--engine", "tcg")
+    done.assert_outcomes(failed=1, passed=1)
+    result = bench.result("-a]")
+    assert result.outcome is Outcome.FAILED
+    assert "kernel splat: WARNING: at dunelab_alarm.c:32 ring_warn" in result.message
+    assert "during test_behaviour.py::test_behaviour[tcg-amd-k1:behaviour-a]" in result.message
+    # The damaged guest was not used for the next test.
+    assert sum(line.startswith("boot") for line in bench.journal) == 2
+
+
+def test_dead_guest(bench: Bench) -> None:
+    bench.program("behaviour/a", kernel=kernel_says("panic"), dies="Kernel panic")
+    bench.program("behaviour/b")
+    done = bench.run("--engine", "tcg", "-rf", "-v")
+    done.assert_outcomes(failed=1, passed=1)
+    done.stdout.fnmatch_lines(["*GUEST DIED*", "guest died: the guest died: Kernel panic*"])
+    result = bench.result("-a]")
+    assert result.outcome is Outcome.GUEST_DIED
+    assert "ring_panic" in result.message
+    assert bench.result("-b]").outcome is Outcome.PASSED
+    assert sum(line.startswith("boot") for line in bench.journal) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("noboot.txt", "infrastructure: no sign of life"),
+        ("noengine.txt", "infrastructure: qemu is missing"),
+    ],
+)
+def test_infrastructure_is_an_error_not_a_failure(bench: Bench, file: str, text: str) -> None:
+    bench.program("behaviour/a")
+    (bench.pytester.path / file).write_text("")
+    done = bench.run("--engine", "tcg")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines([f"{text}*"])
+    assert bench.result("-a]").outcome is Outcome.INFRASTRUCTURE
+
+
+def test_infrastructure_during_the_body_is_an_error_too(bench: Bench) -> None:
+    bench.pytester.makepyfile(
+        test_body="""
+from dunelab.errors import InfrastructureError
+
+def test_it(guest):
+    raise InfrastructureError("the port is gone", next_command="dunelab doctor")
+"""
+    )
+    done = bench.run("--engine", "tcg", "test_body.py")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(
+        ["infrastructure: the port is gone", "*next:*dunelab doctor", "*at test_body.py:*"]
+    )
+    junit = ElementTree.parse(bench.pytester.path / "results" / "junit.xml")
+    (error,) = junit.iter("error")
+    assert "infrastructure: the port is gone" in error.attrib["message"]
+    assert list(junit.iter("failure")) == []
+
+
+def test_late_splat_is_blamed_on_the_test_before(bench: Bench) -> None:
+    bench.program("behaviour/a")
+    bench.program("behaviour/b")
+    (bench.pytester.path / "late.txt").write_text(kernel_says("atomic"))
+    done = bench.run("--engine", "tcg")
+    done.assert_outcomes(passed=2)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    result = bench.result("after ")
+    assert result.test == "after test_behaviour.py::test_behaviour[tcg-amd-k1:behaviour-a]"
+    assert "scheduling while atomic" in result.message
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_late_splat_of_the_last_test(bench: Bench, workers: tuple[str, ...]) -> None:
+    bench.program("behaviour/a")
+    (bench.pytester.path / "late.txt").write_text(kernel_says("atomic"))
+    done = bench.run("--engine", "tcg", *workers)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    assert bench.result("after ").outcome is Outcome.FAILED
+
+
+EXPECTING = """
+def test_it(guest, expect_splat):
+    expect_splat({pattern!r})
+    guest.say({text!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "alarm", "passes", "complaint"),
+    [
+        ("NULL pointer", "null", True, ""),
+        ("NULL pointer", None, False, "expected splat did not appear"),
+        ("NULL pointer", "warn", False, "kernel splat: WARNING"),
+    ],
+)
+def test_expected_splat(
+    bench: Bench, pattern: str, alarm: str | None, passes: bool, complaint: str
+) -> None:
+    text = kernel_says(alarm) if alarm else ""
+    bench.pytester.makepyfile(test_it=EXPECTING.format(pattern=pattern, text=text))
+    done = bench.run("--engine", "tcg", "test_it.py")
+    done.assert_outcomes(passed=int(passes), failed=int(not passes))
+    assert complaint in bench.result("test_it").message
+
+
+def test_bench_runs_that_disagree_fail(bench: Bench) -> None:
+    bench.pytester.makepyfile(
+        test_it="""
+from dunelab.pytest_support import runner
+from dunelab.pytest_support.header import Program, ProgramKind, ProgramOptions
+from dunelab.spec import EngineName, Unit
+from dunelab.results import ktap
+from dunelab.spec import CommandResult
+from pathlib import Path
+
+def test_it():
+    texts = [f"KTAP version 1\\n1..1\\n# fact: cpl=0\\n# fact: exits=1\\n# metric: a={n} ticks\\nok 1 a\\n" for n in (100, 100, 150)]
+    run = runner.ProgramRun(
+        Program(ProgramKind.BENCH, "p", Path("p.c"), ProgramOptions()),
+        tuple(CommandResult("p", 0, text, "", 0.1) for text in texts),
+        tuple(ktap.parse(text) for text in texts),
+        Unit.TICKS,
+    )
+    runner.judge(run, EngineName.BOCHS)
+"""
+    )
+    done = bench.run("test_it.py")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*a: 3 runs differ by 50.00% (limit 1%): 100, 100, 150*"])
+
+
+def test_skipped_program_is_skipped_with_its_reason(bench: Bench) -> None:
+    bench.program("behaviour/a", stdout="KTAP version 1\n1..0 # SKIP needs IBT\n")
+    bench.run("--engine", "tcg").assert_outcomes(skipped=1)
+    assert bench.result("-a]").outcome is Outcome.SKIPPED
+    assert bench.result("-a]").message == "needs IBT"
+
+
+def test_slow_programs_wait_for_slow(bench: Bench) -> None:
+    bench.program("behaviour/a", "slow")
+    bench.program("behaviour/b")
+    bench.run("--engine", "tcg").assert_outcomes(passed=1, deselected=1)
+    bench.run("--engine", "tcg", "--slow").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--engine", "kvm"), "*engine kvm cannot do intel here: /dev/kvm does not nest*"),
+        (("--engine", "tcg", "--vendor", "intel"), "*engine tcg cannot do intel*"),
+        (("--kernel", "k9"), "*no kernel 'k9'*there are: k1, k2*"),
+        (("--engine", "kvm", "-n", "2"), "*next:*sudo modprobe kvm_intel nested=1*"),
+    ],
+)
+def test_asked_for_and_not_available_is_a_usage_error(
+    bench: Bench, arguments: tuple[str, ...], text: str
+) -> None:
+    bench.program("behaviour/a")
+    done = bench.run(*arguments)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([text])
+
+
+def test_auto_and_kernels(bench: Bench) -> None:
+    bench.program("behaviour/a")
+    done = bench.run("--engine", "auto", "--kernel", "k1", "--kernel", "k2", "-n", "2")
+    done.assert_outcomes(passed=4)
+    assert {result.ran_on.cell for result in bench.results.results if result.ran_on} == {
+        "tcg-amd-k1",
+        "tcg-amd-k2",
+        "bochs-intel-k1",
+        "bochs-intel-k2",
+    }
+
+
+def test_nothing_to_run_is_an_error(bench: Bench) -> None:
+    bench.program("behaviour/a")
+    (bench.pytester.path / "tests" / "behaviour" / "a.c").unlink()
+    done = bench.run()
+    assert done.ret not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    done.stdout.fnmatch_lines(["*no guest programs in*tests/behaviour*"])
+
+
+def test_bad_header_names_the_file(bench: Bench) -> None:
+    bench.program("behaviour/a", "cups=2")
+    done = bench.run()
+    assert done.ret != pytest.ExitCode.OK
+    done.stdout.fnmatch_lines(["*behaviour/a.c: unknown header word 'cups=2'*"])
+
+
+def test_a_crashed_worker_is_infrastructure(bench: Bench) -> None:
+    bench.pytester.makepyfile(test_it="import os\ndef test_it(guest):\n    os._exit(3)\n")
+    bench.run("--engine", "tcg", "-n", "1", "--max-worker-restart", "0", "test_it.py")
+    assert bench.result("test_it").outcome is Outcome.INFRASTRUCTURE
+
+
+def test_unit_runs_leave_results_alone(bench: Bench) -> None:
+    unit = bench.pytester.mkdir("unit")
+    (unit / "test_plain.py").write_text("def test_it():\n    pass\n")
+    bench.run("unit").assert_outcomes(passed=1)
+    assert not (bench.pytester.path / "results").exists()
+    bench.run("unit", "--results", "elsewhere").assert_outcomes(passed=1)
+    assert (bench.pytester.path / "elsewhere" / "results.json").exists()
+    assert (bench.pytester.path / "elsewhere" / "junit.xml").exists()
+
+
+def test_junit_carries_what_it_ran_on(bench: Bench) -> None:
+    bench.program("behaviour/a")
+    bench.run("--engine", "tcg")
+    junit = ElementTree.parse(bench.pytester.path / "results" / "junit.xml")
+    properties = {item.attrib["name"]: item.attrib["value"] for item in junit.iter("property")}
+    assert properties["accelerator"] == "fake-tcg"
+    assert properties["module_build_id"] == "aa11"
+    assert properties["unit"] == "ticks"
+
+
+def test_guest_variant_mark(bench: Bench) -> None:
+    bench.pytester.makepyfile(
+        test_it="""
+import pytest
+
+@pytest.mark.guest_variant(cpus=1, append=("nosmp",))
+@pytest.mark.guest_group("alarms")
+def test_it(guest, cell):
+    assert guest.name.endswith("1cpu-nosmp")
+"""
+    )
+    bench.run("--engine", "tcg", "test_it.py").assert_outcomes(passed=1)
+
+
+def test_options_are_explained(bench: Bench) -> None:
+    text = bench.run("--help").stdout.str()
+    for option in ("--engine", "--vendor", "--kernel", "--results", "--slow", "--fresh",
+                   "--keep-guest"):  # fmt: skip
+        assert option in text

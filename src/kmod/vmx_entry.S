@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The switch into a VT-x guest and back.  A VM exit loads RSP and RIP from
+ * the VMCS and leaves the general registers as the guest had them
+ * (SDM 27.5.3), so the way back is found on the stack.
+ */
+#include <linux/linkage.h>
+#include <linux/objtool.h>
+#include <asm/asm.h>
+#include <asm/cpufeatures.h>
+#include <asm/nospec-branch.h>
+#include <asm/segment.h>
+#include <asm/unwind_hints.h>
+
+#include "regs.h"
+#include "vmx.h"
+
+/* 6.17 renamed it; kernels before the BHI mitigations have none. */
+#if defined(X86_FEATURE_CLEAR_BHB_VMEXIT)
+#define CLEAR_BHB_FEATURE	X86_FEATURE_CLEAR_BHB_VMEXIT
+#elif defined(X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT)
+#define CLEAR_BHB_FEATURE	X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT
+#endif
+
+/* More taken branches than any branch history buffer holds (194). */
+#define BHB_BRANCHES		200
+
+	.section .rodata, "a"
+	.balign 2
+/* VERW clears CPU buffers only with a memory operand (MDS guidance). */
+.Lverw_selector:
+	.word	__KERNEL_DS
+
+	.text
+
+/*
+ * int dune_vmx_enter(struct dune_regs *regs, u64 *host_rsp, unsigned int flags)
+ *
+ * @host_rsp remembers what HOST_RSP of the current VMCS is; flags: VMX_ENTER_*.
+ * Return: 0 after a VM exit, VMX_FAILED if the instruction failed (the error
+ * is in the VMCS), VMX_FAULTED if it faulted (VMX is off).
+ */
+SYM_FUNC_START(dune_vmx_enter)
+	push	%rbp
+	push	%rbx
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	push	%rdi
+
+	cmp	%rsp, (%rsi)
+	je	1f
+	mov	$VMX_HOST_RSP, %eax
+.Lvmwrite:
+	vmwrite	%rsp, %rax
+	jbe	.Lfailed
+	mov	%rsp, (%rsi)
+1:
+	/* ZF: no VERW; CF: resume.  BT keeps ZF, MOV keeps both. */
+	test	$VMX_ENTER_VERW, %edx
+	bt	$VMX_ENTER_RESUME_BIT, %edx
+
+	mov	REGS_RAX(%rdi), %rax
+	mov	REGS_RCX(%rdi), %rcx
+	mov	REGS_RDX(%rdi), %rdx
+	mov	REGS_RBX(%rdi), %rbx
+	mov	REGS_RBP(%rdi), %rbp
+	mov	REGS_RSI(%rdi), %rsi
+	mov	REGS_R8(%rdi), %r8
+	mov	REGS_R9(%rdi), %r9
+	mov	REGS_R10(%rdi), %r10
+	mov	REGS_R11(%rdi), %r11
+	mov	REGS_R12(%rdi), %r12
+	mov	REGS_R13(%rdi), %r13
+	mov	REGS_R14(%rdi), %r14
+	mov	REGS_R15(%rdi), %r15
+	mov	REGS_RDI(%rdi), %rdi
+
+	/* After the last load of host memory: nothing stays in the buffers. */
+	jz	2f
+	verw	.Lverw_selector(%rip)		/* changes ZF alone */
+2:
+	UNWIND_HINT_SAVE
+	jc	.Lvmresume
+.Lvmlaunch:
+	vmlaunch
+	jmp	.Lfailed
+.Lvmresume:
+	vmresume
+	jmp	.Lfailed
+
+SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
+	UNWIND_HINT_RESTORE
+	ANNOTATE_NOENDBR
+	push	%rdi
+	mov	8(%rsp), %rdi
+	mov	%rax, REGS_RAX(%rdi)
+	mov	%rcx, REGS_RCX(%rdi)
+	mov	%rdx, REGS_RDX(%rdi)
+	mov	%rbx, REGS_RBX(%rdi)
+	mov	%rbp, REGS_RBP(%rdi)
+	mov	%rsi, REGS_RSI(%rdi)
+	mov	%r8, REGS_R8(%rdi)
+	mov	%r9, REGS_R9(%rdi)
+	mov	%r10, REGS_R10(%rdi)
+	mov	%r11, REGS_R11(%rdi)
+	mov	%r12, REGS_R12(%rdi)
+	mov	%r13, REGS_R13(%rdi)
+	mov	%r14, REGS_R14(%rdi)
+	mov	%r15, REGS_R15(%rdi)
+	pop	REGS_RDI(%rdi)
+	xor	%ebx, %ebx
+	jmp	.Lout
+
+.Lfailed:
+	mov	$VMX_FAILED, %ebx
+	jmp	.Lout
+.Lfaulted:
+	mov	$VMX_FAULTED, %ebx
+
+.Lout:
+	/* No guest value may steer what runs speculatively from here on. */
+	xor	%eax, %eax
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	xor	%esi, %esi
+	xor	%edi, %edi
+	xor	%ebp, %ebp
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	xor	%r10d, %r10d
+	xor	%r11d, %r11d
+	xor	%r12d, %r12d
+	xor	%r13d, %r13d
+	xor	%r14d, %r14d
+	xor	%r15d, %r15d
+
+	/* Nor a return address that the guest left: before the first RET. */
+	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
+			   X86_FEATURE_RSB_VMEXIT_LITE
+
+#ifdef CLEAR_BHB_FEATURE
+	/*
+	 * Nor the branch history, which selects targets of indirect branches
+	 * (BHI): shift it out with branches that are always the same.  The
+	 * kernel's own loop does this too but is not exported from 6.19 on.
+	 */
+	ALTERNATIVE "jmp .Lbhb_done", "", CLEAR_BHB_FEATURE
+	.rept	BHB_BRANCHES
+	jmp	1f
+1:
+	.endr
+	lfence
+.Lbhb_done:
+#endif
+
+	mov	%ebx, %eax
+	pop	%rdi
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbx
+	pop	%rbp
+	RET
+
+	_ASM_EXTABLE(.Lvmwrite, .Lfaulted)
+	_ASM_EXTABLE(.Lvmlaunch, .Lfaulted)
+	_ASM_EXTABLE(.Lvmresume, .Lfaulted)
+SYM_FUNC_END(dune_vmx_enter)

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Accesses that the process's memory map refuses (DUNE_EXIT_FAULT).
+ *
+ * A program with a page-fault handler gets #PF in guest mode.  For all others
+ * the access is made again outside, so that Linux answers it as it would have
+ * without Dune.
+ *
+ * Lean code, on the host stack.
+ */
+#include <signal.h>
+
+#include "local.h"
+
+/*
+ * So many refusals in a row of an access that works outside: the module and
+ * Linux disagree (device memory with odd attributes, for example).
+ */
+#define MAX_REPLAYS	1000
+
+/* The error code the CPU would have pushed. */
+static uint32_t error_code(const struct dune_fault *f)
+{
+	return (f->present ? FEC_P : 0) | (f->access & DUNE_ACCESS_WRITE ? FEC_W : 0) |
+	       (f->access & DUNE_ACCESS_USER ? FEC_U : 0) |
+	       (f->access & DUNE_ACCESS_EXEC ? FEC_I : 0);
+}
+
+/* The entry code on the IST stack cannot be interrupted by another fault. */
+static bool on_ist(uint64_t rip)
+{
+	return rip >= (uint64_t)__dune_trap_ist && rip < (uint64_t)__dune_trap_ist_end;
+}
+
+static void inject(struct dune_percpu *pc, const struct dune_fault *f)
+{
+	struct dune_run *run = pc->run;
+
+	/* Else it would look like a GiB that got its window meanwhile. */
+	pc->injected = !f->present;
+	run->inject.vector = 14;
+	run->inject.has_error_code = 1;
+	run->inject.error_code = error_code(f);
+	run->inject.cr2 = f->gva_valid ? f->gva : f->hva;
+	run->inject.valid = 1;
+}
+
+static void no_window(const struct dune_run *run)
+{
+	__dune_message("the page tables point to guest-physical address %p, which no window maps (rip %p)\n",
+		       (void *)run->fault.gpa, (void *)run->regs.rip);
+	__dune_raise(SIGBUS, BUS_ADRERR, run->fault.gpa);
+}
+
+static void count_replay(struct dune_percpu *pc, const struct dune_fault *f)
+{
+	uint64_t runs = pc->stats->exit[DUNE_STAT_HYPERCALL].count;
+
+	if (pc->replay_hva != f->hva || pc->replay_mark != runs)
+		pc->replays = 0;
+	pc->replay_hva = f->hva;
+	pc->replay_mark = runs;
+	if (++pc->replays < MAX_REPLAYS)
+		return;
+	__dune_message("an access to %p (%s%s%s) works outside guest mode and never inside (rip %p)\n",
+		       (void *)f->hva, f->access & DUNE_ACCESS_READ ? "r" : "",
+		       f->access & DUNE_ACCESS_WRITE ? "w" : "",
+		       f->access & DUNE_ACCESS_EXEC ? "x" : "", (void *)pc->run->regs.rip);
+	__dune_raise(SIGBUS, BUS_OBJERR, f->hva);
+}
+
+static void replay(struct dune_percpu *pc, const struct dune_fault *f)
+{
+	if (on_ist(pc->run->regs.rip))
+		__dune_message("the stack at %p cannot take a trap frame\n", (void *)f->hva);
+
+	if (f->access & DUNE_ACCESS_WRITE)
+		__dune_replay_write(f->hva);
+	else if (f->access & DUNE_ACCESS_EXEC)
+		/* Jumping there would run guest code outside, should it work. */
+		__dune_raise(SIGSEGV, f->present ? SEGV_ACCERR : SEGV_MAPERR, f->hva);
+	else
+		__dune_replay_read(f->hva);
+	count_replay(pc, f);
+}
+
+void __dune_host_fault(struct dune_percpu *pc)
+{
+	struct dune_run *run = pc->run;
+	const struct dune_fault *f = &run->fault;
+
+	if (f->no_window)
+		no_window(run);
+	else if (__dune_has_pgflt_handler() && !on_ist(run->regs.rip) &&
+		 !(f->access & DUNE_ACCESS_WALK))
+		inject(pc, f);
+	else
+		replay(pc, f);
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Telling a process from its copy.
+ *
+ * The child of a fork inherits the descriptors of its parent's VM and vCPUs.
+ * They are useless there and would keep the parent's VM alive, so the child
+ * closes them at once: by pthread_atfork() after libc's fork(), by the system
+ * call stub after a fork from Dune mode, and both are harmless if done twice.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "local.h"
+
+/* 1 in an initialised process; Linux zeroes it in a copy (MADV_WIPEONFORK). */
+uint32_t *__dune_fork_mark;
+
+static void after_fork_in_child(void)
+{
+	if (!*__dune_fork_mark)
+		__dune_forget_parent();
+}
+
+int __dune_fork_init(void)
+{
+	void *page;
+	int ret;
+
+	if (__dune_fork_mark)
+		return 0;
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		return -errno;
+	ret = madvise(page, 4096, MADV_WIPEONFORK) ? errno :
+		pthread_atfork(NULL, NULL, after_fork_in_child);
+	if (ret) {
+		munmap(page, 4096);
+		return -ret;
+	}
+	__dune_fork_mark = page;
+	return 0;
+}

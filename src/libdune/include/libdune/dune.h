@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libdune: run an ordinary Linux process in guest mode.
+ *
+ * A thread that called dune_enter() goes on in ring 0 of a vCPU ("Dune
+ * mode"), on the same stack, in the same address space, with the same file
+ * descriptors.  It owns the vCPU's privileged state: exceptions reach the
+ * handlers registered here without the kernel's help, page tables are
+ * ordinary memory (pgroot).  Every SYSCALL instruction is forwarded to Linux,
+ * so libc works as before.
+ *
+ * The manuals named below are Intel's SDM (volume 3) and AMD's APM (volume 2).
+ *
+ * Thread rules.  dune_init() is for the whole process, dune_enter() for one
+ * thread; threads inside and outside Dune mode live side by side.  A thread
+ * or process that Dune mode creates starts outside and may call dune_enter();
+ * the child of a fork needs no second dune_init().
+ *
+ * Signals.  Linux delivers a signal to a thread in Dune mode outside of it:
+ * the handler runs in ring 3 on a stack of libdune's (or on the one given by
+ * sigaltstack, with SA_ONSTACK), then Dune mode goes on.  Such a handler may
+ * do what any handler may, but it may not leave by siglongjmp(), and it sees
+ * libdune's registers, not the program's, in its ucontext.
+ *
+ * Limits.  Not forwarded but refused with ENOSYS, since they would change the
+ * host's side alone: modify_ldt, iopl, ioperm.  A seccomp filter must let
+ * ioctl on the vCPU's descriptor through.  vDSO getcpu() reports the CPU that
+ * dune_enter() ran on.
+ *
+ * Errors are negative errno values; errno itself is not set.
+ */
+#ifndef LIBDUNE_DUNE_H
+#define LIBDUNE_DUNE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "uapi/dune.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Selectors of the GDT that every thread in Dune mode gets.  KT/KD: ring 0
+ * code and data.  UD/UT: ring 3.  TSS: the thread's task state segment.
+ */
+#define GD_KT	0x10
+#define GD_KD	0x18
+#define GD_UD	0x28
+#define GD_UT	0x30
+#define GD_TSS	0x38
+
+/* Error code of a page fault (SDM 4.7, APM 8.4.2). */
+#define FEC_P	0x01	/* the page is present, the access is not allowed */
+#define FEC_W	0x02	/* a write */
+#define FEC_U	0x04	/* from ring 3 */
+#define FEC_RSV	0x08	/* a reserved bit is set in a page-table entry */
+#define FEC_I	0x10	/* an instruction fetch */
+
+/*
+ * A trap frame: the interrupted registers, as libdune stored them and as it
+ * will restore them.  @err is the CPU's error code, 0 for vectors without one.
+ * The layout is part of the interface.
+ */
+struct dune_tf {
+	uint64_t rdi;
+	uint64_t rsi;
+	uint64_t rdx;
+	uint64_t rcx;
+	uint64_t r8;
+	uint64_t r9;
+	uint64_t r10;
+	uint64_t r11;
+	uint64_t rbx;
+	uint64_t rbp;
+	uint64_t r12;
+	uint64_t r13;
+	uint64_t r14;
+	uint64_t r15;
+	uint64_t rax;
+
+	uint32_t err;
+	uint32_t pad1;
+
+	uint64_t rip;
+	uint16_t cs;
+	uint16_t pad2[3];
+	uint64_t rflags;
+	uint64_t rsp;
+	uint16_t ss;
+	uint16_t pad3[3];
+} __attribute__((packed));
+
+/* The arguments of a call in a trap frame, in the order of the C convention. */
+#define ARG0(tf)	((tf)->rdi)
+#define ARG1(tf)	((tf)->rsi)
+#define ARG2(tf)	((tf)->rdx)
+#define ARG3(tf)	((tf)->rcx)
+#define ARG4(tf)	((tf)->r8)
+#define ARG5(tf)	((tf)->r9)
+
+/* A page-table entry. */
+typedef uint64_t ptent_t;
+
+/*
+ * The root of the page tables that all threads in Dune mode share, valid
+ * after dune_init().  Owned by libdune: never free it.  Every GiB of the
+ * process's memory appears at its own address, by 1 GiB or 2 MiB entries
+ * with all rights; what may really be done is what mmap() and mprotect() say.
+ */
+extern ptent_t *pgroot;
+
+/* The descriptor of /dev/dune, close-on-exec; -1 before dune_init(). */
+extern int dune_fd;
+
+/* ---- entering ------------------------------------------------------- */
+
+/**
+ * dune_init - open /dev/dune and make the page tables
+ * @map_full: true: memory that is mapped later is reachable without further
+ *	ado.  false: while a page-fault handler is registered, a fault in a
+ *	GiB that held no memory at dune_init() goes to that handler instead.
+ *
+ * Once per process, before dune_enter(); calling it again does nothing.  Any
+ * thread may call it.  Costs some 100 KB of memory.
+ *
+ * Return: 0; -ENOENT no /dev/dune, -EACCES, -ENODEV, -EBUSY the extension is
+ * in other hands, -EPROTO the module speaks another version, -ENOMEM.
+ */
+int dune_init(bool map_full);
+
+/**
+ * dune_enter - put the calling thread into Dune mode
+ *
+ * Returns in Dune mode: ring 0, IF as before, on the same stack.  The thread
+ * stays there until it exits.  In Dune mode already: returns 0 and does
+ * nothing.  Costs 300 KB of address space per thread, a few pages of memory
+ * and one descriptor, all given back when the thread exits.
+ *
+ * Return: 0; on failure the thread is outside Dune mode as before:
+ * -EINVAL no dune_init(), -EBUSY called by a signal handler that interrupted
+ * Dune mode (or by a child that shares memory and TLS with its parent),
+ * -ENOMEM, -EMFILE, -EIO the CPU refused to enter (a line on standard error
+ * tells its reason).
+ */
+int dune_enter(void);
+
+/**
+ * dune_init_and_enter - dune_init(true), then dune_enter()
+ *
+ * Return: as they do.
+ */
+int dune_init_and_enter(void);
+
+/**
+ * dune_in_guest - is the caller in Dune mode at this moment?
+ *
+ * False in a signal handler (see above) and in threads that have not entered.
+ */
+bool dune_in_guest(void);
+
+/* ---- exceptions ----------------------------------------------------- */
+
+/*
+ * A handler runs in Dune mode on the interrupted stack, 128 bytes below its
+ * top or deeper, so that the red zone survives; the general registers are in
+ * *tf and the x87, SSE and AVX state is saved around the call, so any C code
+ * and any libc call that a signal handler may make is allowed.  What it
+ * writes to *tf is what the program continues with.  It may fault itself, and
+ * it may leave by longjmp().  The interrupt flag is as it was.
+ *
+ * If the stack cannot take the frame, the process dies with a message.
+ */
+typedef void (*dune_intr_cb)(struct dune_tf *tf);
+
+/*
+ * @addr: the linear address (CR2); @fec: FEC_* (also in tf->err).  FEC_P
+ * clear: nothing is mapped there; set: what is mapped forbids the access.
+ * On AMD the address of an access that the memory map refuses comes from the
+ * second-stage walk (APM 15.25.6); while pgroot maps linearly it is the same.
+ */
+typedef void (*dune_pgflt_cb)(uintptr_t addr, uint64_t fec, struct dune_tf *tf);
+
+/**
+ * dune_register_intr_handler - handle an exception vector
+ * @vec: 0..255 (SDM table 6-1); 2 (NMI) and 18 (machine check) never arrive
+ * @cb: the handler; NULL takes it away
+ *
+ * For all threads, at once; replaces the handler before it.  For vector 14
+ * it wins over dune_register_pgflt_handler().  A vector that nobody handles
+ * ends the process: registers on standard error, then the signal Linux has
+ * for it (SIGFPE, SIGILL, SIGTRAP, SIGBUS or SIGSEGV), with default action.
+ *
+ * Return: 0, -EINVAL.
+ */
+int dune_register_intr_handler(int vec, dune_intr_cb cb);
+
+/**
+ * dune_register_pgflt_handler - handle page faults
+ * @cb: the handler; NULL takes it away
+ *
+ * Gets both the faults of the guest's page tables and the accesses that the
+ * process's memory map refuses.  Without a handler the latter raise SIGSEGV
+ * or SIGBUS as in any process.  One for all threads.
+ */
+void dune_register_pgflt_handler(dune_pgflt_cb cb);
+
+/**
+ * dune_dump_trap_frame - print the registers in *tf by dune_printf()
+ */
+void dune_dump_trap_frame(struct dune_tf *tf);
+
+/**
+ * dune_pop_trap_frame - continue at *tf
+ *
+ * Loads every general register, rip, rflags, rsp, cs and ss from *tf with
+ * IRETQ.  In Dune mode only.  *tf may live anywhere, it is copied first.
+ */
+void dune_pop_trap_frame(struct dune_tf *tf) __attribute__((noreturn));
+
+/* ---- utilities ------------------------------------------------------ */
+
+/**
+ * dune_printf - print to descriptor 1, past stdio
+ *
+ * At most 1,023 bytes; the rest is cut.  No lock, no buffer of stdio's: usable
+ * in handlers, and unordered with printf()'s buffered output.
+ *
+ * Return: bytes written, or a negative errno.
+ */
+int dune_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/**
+ * dune_die - end the process at once with exit status 1
+ *
+ * No atexit handlers, no flushing.  Any thread, in or out of Dune mode.
+ */
+void dune_die(void) __attribute__((noreturn));
+
+/**
+ * dune_get_ticks - the time-stamp counter, not serialised (SDM 17.17)
+ *
+ * Cycles of the TSC on hardware; emulators count instructions.
+ */
+static inline unsigned long dune_get_ticks(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+	return (unsigned long)hi << 32 | lo;
+}
+
+/**
+ * dune_vcpu_stats - the exit counters of the calling thread's vCPU
+ *
+ * Read-only, updated by the module at each exit, without a system call:
+ * read it before and after to count exits (stats->exit[DUNE_STAT_*].count).
+ * Valid until the thread exits.
+ *
+ * Return: NULL if the thread has not entered Dune mode.
+ */
+const struct dune_stats *dune_vcpu_stats(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LIBDUNE_DUNE_H */

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a thread in Dune mode owns, for C and for assembly.
+ *
+ * One mapping ("block") per thread, aligned to DUNE_PERCPU_SIZE:
+ *
+ *	0x00000	struct dune_percpu
+ *	0x01000	IST 1: every exception but #DF; grows down from 0x3000
+ *	0x03000	IST 2: #DF; grows down from 0x4000
+ *	0x04000	the run page of the vCPU
+ *	0x05000	the stats page of the vCPU
+ *	0x06000	guard
+ *	0x07000	host stack; grows down from DUNE_BLOCK_SIZE
+ *
+ * The trap entry finds its struct dune_percpu by rounding the stack pointer
+ * that the CPU loaded from the TSS down to DUNE_PERCPU_SIZE: neither GS nor
+ * FS need be what libdune set them to.
+ */
+#ifndef LIBDUNE_PERCPU_H
+#define LIBDUNE_PERCPU_H
+
+#define DUNE_PERCPU_SIZE	0x4000
+#define DUNE_IST1_TOP		0x3000
+#define DUNE_IST2_TOP		0x4000
+#define DUNE_RUN_OFFSET		0x4000
+#define DUNE_STATS_OFFSET	0x5000
+#define DUNE_GUARD_OFFSET	0x6000
+#define DUNE_HOST_STACK_SIZE	0x40000
+#define DUNE_BLOCK_SIZE		(0x7000 + DUNE_HOST_STACK_SIZE)
+
+/* struct dune_percpu */
+#define PC_RUN		8
+#define PC_HOST_RSP	16
+#define PC_STACK_GIB	24
+#define PC_VCPU_FD	32
+#define PC_ACTIVE	36
+#define PC_MOVING	40
+#define PC_GATE_RET	48
+
+/* struct dune_child */
+#define CH_BUSY		0
+#define CH_HOST_RSP	8
+#define CH_REGS		16
+
+/* struct dune_regs */
+#define GR_RAX		0
+#define GR_RCX		8
+#define GR_RDX		16
+#define GR_RBX		24
+#define GR_RSP		32
+#define GR_RBP		40
+#define GR_RSI		48
+#define GR_RDI		56
+#define GR_R8		64
+#define GR_R9		72
+#define GR_R10		80
+#define GR_R11		88
+#define GR_R12		96
+#define GR_R13		104
+#define GR_R14		112
+#define GR_R15		120
+#define GR_RIP		128
+#define GR_RFLAGS	136
+#define GR_SIZE	144
+
+/* struct dune_run; its first member is struct dune_regs */
+#define RUN_EXIT_REASON	160
+
+/* struct dune_tf */
+#define TF_RDI		0
+#define TF_RSI		8
+#define TF_RDX		16
+#define TF_RCX		24
+#define TF_R8		32
+#define TF_R9		40
+#define TF_R10		48
+#define TF_R11		56
+#define TF_RBX		64
+#define TF_RBP		72
+#define TF_R12		80
+#define TF_R13		88
+#define TF_R14		96
+#define TF_R15		104
+#define TF_RAX		112
+#define TF_ERR		120
+#define TF_RIP		128
+#define TF_CS		136
+#define TF_RFLAGS	144
+#define TF_RSP		152
+#define TF_SS		160
+#define TF_SIZE		168
+
+/* Numbers that assembly needs; enter.c checks them against the ABI header. */
+#define ASM_DUNE_RUN			0xd710
+#define ASM_EXIT_SYSCALL		1
+#define ASM_EXIT_INTERRUPTED		2
+#define DUNE_NR_CALLS			512
+
+#ifndef __ASSEMBLER__
+
+#include <stdint.h>
+
+#include "libdune/dune.h"
+
+/* The 64-bit task state segment (SDM 7.7, APM 12.2.5). */
+struct dune_tss {
+	uint32_t reserved0;
+	uint64_t rsp[3];
+	uint64_t reserved1;
+	uint64_t ist[7];
+	uint64_t reserved2;
+	uint16_t reserved3;
+	uint16_t iomap_base;
+} __attribute__((packed));
+
+/*
+ * Entries 0..8 are the GD_* selectors.  15 is Linux's own: its limit tells
+ * the vDSO the number of the CPU on machines without RDPID.
+ */
+#define DUNE_GDT_CPU	15
+#define DUNE_GDT_NR	16
+
+/* The registers of a child that the thread is creating; see calls.c. */
+struct dune_child {
+	uint32_t busy;
+	uint32_t pad;
+	uint64_t host_rsp;
+	struct dune_regs regs;
+};
+
+#define DUNE_NR_CHILDREN	16
+
+struct dune_percpu {
+	struct dune_percpu *self;	/* GS base points here */
+	struct dune_run *run;
+	uint64_t host_rsp;		/* top of the host stack */
+	uint64_t stack_gib;		/* this GiB can take trap frames: addr >> 30 */
+	int32_t vcpu_fd;		/* -1: none */
+	uint32_t active;		/* the guest has run: set by its first instruction */
+	uint32_t moving;		/* a trap frame is being moved to the stack */
+	uint32_t pad;
+	uint64_t gate_ret;		/* rip behind the gate's hypercall */
+	uint32_t injected;		/* the next not-present #PF is ours, from fault.c */
+	uint32_t replays;		/* of one and the same refused access */
+	uint64_t replay_hva;
+	uint64_t replay_mark;		/* its place in time: hypercalls before it */
+	const struct dune_stats *stats;
+	uint64_t gdt[DUNE_GDT_NR];
+	struct dune_tss tss;
+	struct dune_child child[DUNE_NR_CHILDREN];
+};
+
+#endif /* !__ASSEMBLER__ */
+#endif /* LIBDUNE_PERCPU_H */

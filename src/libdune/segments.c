@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Descriptor tables: the IDT of the process, the GDT and TSS of a thread.
+ */
+#include <sys/syscall.h>
+
+#include "local.h"
+
+/* One gate is two words (SDM 6.14.1, APM 4.8.4). */
+uint64_t __dune_idt[256][2] __attribute__((aligned(4096)));
+
+#define ENTRY_SIZE	16	/* of one stub at __dune_trap_entries */
+#define GATE_INTERRUPT	0x8eULL	/* present, 64-bit interrupt gate, DPL 0 */
+#define GATE_DPL3	0x60ULL
+#define T_DF		8
+
+/*
+ * Interrupt gates, not trap gates: the entry code may not be interrupted
+ * while it stands on the IST stack.  It sets IF again once the frame is on
+ * the interrupted stack, so handlers see what a trap gate would give them.
+ */
+void __dune_idt_init(void)
+{
+	for (unsigned int vec = 0; vec < 256; vec++) {
+		uint64_t addr = (uint64_t)__dune_trap_entries + vec * ENTRY_SIZE;
+		uint64_t ist = vec == T_DF ? 2 : 1;
+		uint64_t type = GATE_INTERRUPT;
+
+		if (vec == 3 || vec == 4)	/* INT3, INTO: from ring 3 too */
+			type |= GATE_DPL3;
+		__dune_idt[vec][0] = (addr & 0xffff) | (uint64_t)GD_KT << 16 | ist << 32 |
+				     type << 40 | (addr >> 16 & 0xffff) << 48;
+		__dune_idt[vec][1] = addr >> 32;
+	}
+}
+
+/*
+ * Flat descriptors with the accessed bit set, so that the CPU never writes
+ * to the table (SDM 3.4.5, APM 4.7).
+ */
+#define SEG_CODE(dpl)	(0x00af9b000000ffffULL | (uint64_t)(dpl) << 45)
+#define SEG_DATA(dpl)	(0x00cf93000000ffffULL | (uint64_t)(dpl) << 45)
+#define SEG_TSS_BUSY	0x00008b0000000000ULL
+#define SEG_LIMIT_ONLY	0x0000f50000000000ULL	/* read-only data, DPL 3, as Linux has it */
+
+static void set_tss(uint64_t *gdt, const struct dune_tss *tss)
+{
+	uint64_t base = (uint64_t)tss;
+
+	gdt[GD_TSS / 8] = SEG_TSS_BUSY | (sizeof(*tss) - 1) | (base & 0xffffff) << 16 |
+			  (base >> 24 & 0xff) << 56;
+	gdt[GD_TSS / 8 + 1] = base >> 32;
+}
+
+/* What LSL on Linux's own selector tells the vDSO: node << 12 | cpu. */
+static uint64_t cpu_segment(void)
+{
+	unsigned int cpu = 0, node = 0;
+	uint64_t limit;
+
+	if (__dune_syscall3(SYS_getcpu, &cpu, &node, 0))
+		return 0;
+	limit = node << 12 | cpu;
+	return SEG_LIMIT_ONLY | (limit & 0xffff) | (limit >> 16 & 0xf) << 48;
+}
+
+void __dune_segments_init(struct dune_percpu *pc)
+{
+	__dune_clear(pc->gdt, sizeof(pc->gdt));
+	pc->gdt[GD_KT / 8] = SEG_CODE(0);
+	pc->gdt[GD_KD / 8] = SEG_DATA(0);
+	pc->gdt[GD_UD / 8] = SEG_DATA(3);
+	pc->gdt[GD_UT / 8] = SEG_CODE(3);
+	pc->gdt[DUNE_GDT_CPU] = cpu_segment();
+	set_tss(pc->gdt, &pc->tss);
+
+	__dune_clear(&pc->tss, sizeof(pc->tss));
+	pc->tss.ist[0] = (uint64_t)pc + DUNE_IST1_TOP;
+	pc->tss.ist[1] = (uint64_t)pc + DUNE_IST2_TOP;
+	pc->tss.iomap_base = sizeof(pc->tss);	/* beyond the limit: no ports */
+}

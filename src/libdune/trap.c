@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Exceptions in Dune mode: who handles them, and what happens if nobody does.
+ *
+ * Lean code: parts of it run on the IST stack, before the program's vector
+ * registers are saved.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "local.h"
+
+#define T_PF	14
+
+/* Plain words, written and read whole: handlers may change at any time. */
+static dune_intr_cb intr_handler[256];
+static dune_pgflt_cb pgflt_handler;
+
+DUNE_EXPORT int dune_register_intr_handler(int vec, dune_intr_cb cb)
+{
+	if (vec < 0 || vec > 255)
+		return -EINVAL;
+	__atomic_store_n(&intr_handler[vec], cb, __ATOMIC_RELEASE);
+	return 0;
+}
+
+DUNE_EXPORT void dune_register_pgflt_handler(dune_pgflt_cb cb)
+{
+	__atomic_store_n(&pgflt_handler, cb, __ATOMIC_RELEASE);
+}
+
+bool __dune_has_pgflt_handler(void)
+{
+	return __atomic_load_n(&intr_handler[T_PF], __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&pgflt_handler, __ATOMIC_ACQUIRE);
+}
+
+static struct dune_percpu *ist_percpu(void)
+{
+	uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+
+	return (struct dune_percpu *)(sp & ~(uintptr_t)(DUNE_PERCPU_SIZE - 1));
+}
+
+/*
+ * A not-present fault, on the IST stack.  Not 0: it was about a GiB that had
+ * no window yet, try the access again.
+ */
+long __dune_window_fault(uint64_t addr, uint64_t err)
+{
+	struct dune_percpu *pc = ist_percpu();
+
+	if (pc->injected) {	/* the mm refuses: the handler's business */
+		pc->injected = 0;
+		return 0;
+	}
+	if (err & FEC_P || addr >= USER_END)
+		return 0;
+	if (__dune_gib_mapped(addr))	/* perhaps since, by another thread */
+		return __dune_va_present(addr);
+	if (!__dune_map_full && __dune_has_pgflt_handler())
+		return 0;
+	return __dune_map_gib(addr) == 0;
+}
+
+/*
+ * On the IST stack: can the interrupted stack at @rsp take a trap frame?  The
+ * frame ends 128 bytes below and is less than 512 bytes long.  Remembers a
+ * GiB that can, for the entry code's quick check.
+ */
+long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp)
+{
+	uint64_t low = rsp - 512;
+
+	if (rsp >= USER_END || low >= USER_END)
+		return 0;
+	if (__dune_map_gib(low) || __dune_map_gib(rsp) ||
+	    !__dune_va_present(low) || !__dune_va_present(rsp))
+		return 0;
+	if (low >> GIB_SHIFT == rsp >> GIB_SHIFT)
+		pc->stack_gib = rsp >> GIB_SHIFT;
+	return 1;
+}
+
+struct verdict {
+	const char *name;
+	int sig;
+	int code;
+};
+
+/* What Linux makes of each exception (arch/x86/kernel/traps.c). */
+static struct verdict verdict(uint64_t vec)
+{
+	switch (vec) {
+	case 0:
+		return (struct verdict){ "divide error", SIGFPE, FPE_INTDIV };
+	case 1:
+		return (struct verdict){ "debug exception", SIGTRAP, TRAP_TRACE };
+	case 3:
+		return (struct verdict){ "breakpoint", SIGTRAP, SI_KERNEL };
+	case 6:
+		return (struct verdict){ "invalid opcode", SIGILL, ILL_ILLOPN };
+	case 7:
+		return (struct verdict){ "device not available", SIGSEGV, SI_KERNEL };
+	case 8:
+		return (struct verdict){ "double fault", SIGSEGV, SI_KERNEL };
+	case 11:
+		return (struct verdict){ "segment not present", SIGBUS, SI_KERNEL };
+	case 12:
+		return (struct verdict){ "stack fault", SIGBUS, SI_KERNEL };
+	case 13:
+		return (struct verdict){ "general protection", SIGSEGV, SI_KERNEL };
+	case T_PF:
+		return (struct verdict){ "page fault", SIGSEGV, SEGV_MAPERR };
+	case 16:
+		return (struct verdict){ "x87 error", SIGFPE, FPE_FLTINV };
+	case 17:
+		return (struct verdict){ "alignment check", SIGBUS, BUS_ADRALN };
+	case 19:
+		return (struct verdict){ "SIMD error", SIGFPE, FPE_FLTINV };
+	default:
+		return (struct verdict){ "interrupt", SIGSEGV, SI_KERNEL };
+	}
+}
+
+static void unhandled(const struct dune_tf *tf, uint64_t vec, uint64_t cr2)
+{
+	struct verdict v = verdict(vec);
+	uint64_t addr = v.code == SI_KERNEL ? 0 : vec == T_PF ? cr2 : tf->rip;
+
+	if (vec == T_PF && tf->err & FEC_P)
+		v.code = SEGV_ACCERR;
+	__dune_message("%s (vector %lu, error code 0x%x) at rip 0x%lx, address 0x%lx, and no handler\n",
+		       v.name, (unsigned long)vec, tf->err, (unsigned long)tf->rip,
+		       (unsigned long)(vec == T_PF ? cr2 : 0));
+	__dune_message("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx rsp %lx\n",
+		       tf->rax, tf->rbx, tf->rcx, tf->rdx, tf->rsi, tf->rdi, tf->rbp, tf->rsp);
+	__dune_message("r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx r13 %lx r14 %lx r15 %lx rflags %lx cs %x\n",
+		       tf->r8, tf->r9, tf->r10, tf->r11, tf->r12, tf->r13, tf->r14, tf->r15,
+		       tf->rflags, tf->cs);
+	__dune_raise(v.sig, v.code, addr);
+}
+
+/* On the interrupted stack, vector registers saved, IF as it was. */
+void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
+{
+	dune_intr_cb cb = __atomic_load_n(&intr_handler[vec], __ATOMIC_ACQUIRE);
+	dune_pgflt_cb pgflt;
+
+	if (cb) {
+		cb(tf);
+		return;
+	}
+	pgflt = __atomic_load_n(&pgflt_handler, __ATOMIC_ACQUIRE);
+	if (vec == T_PF && pgflt) {
+		pgflt(cr2, tf->err, tf);
+		return;
+	}
+	unhandled(tf, vec, cr2);
+}
+
+static uint64_t read_cr2(void)
+{
+	uint64_t cr2;
+
+	__asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
+	return cr2;
+}
+
+/*
+ * An exception that has nowhere to go: a double fault, or the interrupted
+ * stack cannot take its frame.  @frame: vector, error code, rip, cs, rflags,
+ * rsp, ss, as they lie on the IST stack.
+ */
+void __dune_trap_lost(struct dune_percpu *pc, const uint64_t *frame)
+{
+	struct verdict v = verdict(frame[0]);
+
+	__dune_message("%s (vector %lu, error code 0x%lx) at rip 0x%lx, and %s (rsp 0x%lx, CR2 0x%lx)\n",
+		       v.name, (unsigned long)frame[0], (unsigned long)frame[1],
+		       (unsigned long)frame[2],
+		       frame[0] == 8 ? "the first exception could not be delivered" :
+		       pc->moving ? "it hit the entry code itself" :
+		       "the stack cannot take its frame",
+		       (unsigned long)frame[5], (unsigned long)read_cr2());
+	__dune_raise(SIGSEGV, SI_KERNEL, 0);
+}

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+/* dunelab: cpus=2 timeout=60 */
+/* The same as enter, linked statically: see the Makefile. */
+#include "enter.c"

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* dunelab: cpus=1 timeout=120 icount */
+/*
+ * The cheapest system call, natively and forwarded from guest mode, and how
+ * many exits a forwarded one takes.
+ */
+#define _GNU_SOURCE
+#include "../dune_test.h"
+#include "bench.h"
+
+#define CALLS	1000
+
+static void getpids(unsigned int n, void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < n; i++) {
+		unsigned long ret = SYS_getpid;
+
+		asm volatile("syscall" : "+a"(ret) : : "rcx", "r11", "memory");
+	}
+}
+
+/* Exits of CALLS calls, less the interrupts and memory faults of the host. */
+static uint64_t exits_of_calls(void)
+{
+	struct dune_stats before = dune_test_stats(), after;
+	uint64_t exits = 0;
+
+	getpids(CALLS, NULL);
+	after = dune_test_stats();
+	for (unsigned int i = 0; i < DUNE_STAT_NR; i++)
+		if (i != DUNE_STAT_INTERRUPT && i != DUNE_STAT_NMI && i != DUNE_STAT_FAULT)
+			exits += after.exit[i].count - before.exit[i].count;
+	return exits;
+}
+
+int main(void)
+{
+	struct bench native, dune;
+	uint64_t exits;
+
+	ktap_plan(DUNE_TEST_ENTER + 2 + DUNE_TEST_LEAVE);
+	bench_pin();
+	bench_run(&native, getpids, NULL, CALLS);
+	dune_test_enter();
+	bench_run(&dune, getpids, NULL, CALLS);
+	getpids(1, NULL);
+	exits = exits_of_calls();
+
+	bench_report("getpid_native", &native);
+	bench_report("getpid_dune", &dune);
+	ktap_metric("exits_per_call", (long long)(exits / CALLS), "exits");
+	ktap_eq(exits, CALLS, "a forwarded call is exactly one exit");
+	ktap_ok(dune.min > native.min, "and costs more than a native one");
+	return dune_test_done();
+}
