@@ -18,12 +18,14 @@
  */
 #define pr_fmt(fmt) "dune: " fmt
 
+#include <linux/futex.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/uaccess.h>
+#include <asm/futex.h>
 
 #include "compat.h"
 #include "dune.h"
@@ -241,26 +243,18 @@ static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa,
 
 /*
  * Touch user memory as the kernel may: the page-fault handler grows stacks,
- * serves userfaultfd, and sends no signal when it refuses.  The write leaves
- * the byte as it was.
+ * serves userfaultfd, and sends no signal when it refuses.  The write is an
+ * atomic OR with 0.
  */
 static bool touch_user(unsigned long hva, bool write)
 {
-	unsigned char __user *p = (unsigned char __user *)hva;
+	int old;
 	u8 byte;
 
 	if (!write)
-		return !get_user(byte, p);
-	if (!user_access_begin(p, 1))
-		return false;
-	asm goto("1:	lock; orb $0, %0\n"
-		 _ASM_EXTABLE_UA(1b, %l[fault])
-		 : : "m" (*(u8 __force *)p) : "memory", "cc" : fault);
-	user_access_end();
-	return true;
-fault:
-	user_access_end();
-	return false;
+		return !get_user(byte, (u8 __user *)hva);
+	return !arch_futex_atomic_op_inuser(FUTEX_OP_OR, 0, &old,
+					    (u32 __user *)(hva & ~3UL));
 }
 
 /*

@@ -373,134 +373,107 @@ static void decode_npf(struct dune_exit *x, struct vmcb *vmcb)
 		x->access |= DUNE_ACCESS_USER;
 }
 
+/* MOV to and from CR and DR; codes 0x00 to 0x3f (APM 15.8.1). */
 static void decode_mov(struct dune_exit *x, u32 code, u64 info)
 {
+	x->stat = code < SVM_EXIT_READ_DR0 ? DUNE_STAT_CR : DUNE_STAT_DR;
 	x->cr = code & 15;
 	x->write = code & 16;
-	/* APM 15.8.1: bit 63 says MOV, as against CLTS, LMSW and SMSW. */
+	x->gpr = info & 15;
+	/* Bit 63 says MOV, as against CLTS, LMSW and SMSW. */
 	x->decoded = boot_cpu_has(X86_FEATURE_DECODEASSISTS) &&
 		     (x->stat == DUNE_STAT_DR || info >> 63);
-	x->gpr = info & 15;
-	if (!x->insn_len)
-		x->insn_len = 3 + (x->cr > 7 || x->gpr > 7);
+	x->insn_len = 3 + (x->cr > 7 || x->gpr > 7);
 }
 
-/* Without NRIPS: the length of the instruction in its plain form. */
-static u8 insn_len(struct vmcb *vmcb, u8 plain)
+static void decode_exception(struct dune_exit *x, struct vmcb *vmcb)
 {
-	u64 next = vmcb->control.next_rip;
-
-	if (boot_cpu_has(X86_FEATURE_NRIPS) && next - vmcb->save.rip <= 15)
-		return next - vmcb->save.rip;
-	return plain;
+	x->stat = DUNE_STAT_EXCEPTION;
+	x->vector = vmcb->control.exit_code - SVM_EXIT_EXCP_BASE;
+	if (x->vector == X86_TRAP_DB) {
+		x->dr6 = vmcb->save.dr6 & ~(u64)DR6_RESERVED;
+		vmcb->save.dr6 = DR6_RESERVED;
+	} else if (x->vector == X86_TRAP_AC) {
+		x->has_error_code = true;
+		x->error_code = vmcb->control.exit_info_1;
+	}
 }
 
-static void refuse(struct dune_exit *x, u8 vector)
+/*
+ * Exits that say all by their code (APM appendix C).  @vector: of
+ * DUNE_STAT_INSN; @len: of the instruction in its plain form, for CPUs
+ * without NRIPS, where it is to be skipped.
+ */
+static const struct {
+	u8 code;	/* below 0x100 all */
+	u8 stat, vector, len;
+} plain_exits[] = {
+	{ SVM_EXIT_INTR,	DUNE_STAT_INTERRUPT },
+	{ SVM_EXIT_SMI,		DUNE_STAT_INTERRUPT },
+	{ SVM_EXIT_INIT,	DUNE_STAT_INTERRUPT },
+	{ SVM_EXIT_NMI,		DUNE_STAT_NMI },	/* the host's at STGI */
+	{ SVM_EXIT_VMMCALL,	DUNE_STAT_HYPERCALL, 0, 3 },
+	{ SVM_EXIT_CPUID,	DUNE_STAT_CPUID, 0, 2 },
+	{ SVM_EXIT_MSR,		DUNE_STAT_MSR, 0, 2 },
+	{ SVM_EXIT_IOIO,	DUNE_STAT_IO },
+	{ SVM_EXIT_HLT,		DUNE_STAT_HLT, 0, 1 },
+	{ SVM_EXIT_SHUTDOWN,	DUNE_STAT_SHUTDOWN },
+	{ SVM_EXIT_INVD,	DUNE_STAT_INSN, DUNE_INSN_SKIP, 2 },
+	{ SVM_EXIT_WBINVD,	DUNE_STAT_INSN, DUNE_INSN_SKIP, 2 },
+	{ SVM_EXIT_XSETBV,	DUNE_STAT_INSN, X86_TRAP_GP },
+	{ SVM_EXIT_RDPMC,	DUNE_STAT_INSN, X86_TRAP_GP },
+	{ SVM_EXIT_TASK_SWITCH,	DUNE_STAT_INSN, X86_TRAP_GP },
+	{ SVM_EXIT_VMRUN,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_VMLOAD,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_VMSAVE,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_STGI,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_CLGI,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_SKINIT,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_INVLPGA,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_MONITOR,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_MWAIT,	DUNE_STAT_INSN, X86_TRAP_UD },
+	{ SVM_EXIT_RSM,		DUNE_STAT_INSN, X86_TRAP_UD },
+};
+
+static void decode_plain(struct dune_exit *x, u32 code)
 {
-	x->stat = DUNE_STAT_INSN;
-	x->vector = vector;
+	int i;
+
+	x->stat = DUNE_STAT_OTHER;
+	for (i = 0; i < ARRAY_SIZE(plain_exits); i++) {
+		if (plain_exits[i].code != code)
+			continue;
+		x->stat = plain_exits[i].stat;
+		x->vector = plain_exits[i].vector;
+		x->insn_len = plain_exits[i].len;
+		break;
+	}
 }
 
 static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
 {
+	struct vmcb_control_area *c = &vmcb->control;
+	u32 code = c->exit_code;
 	struct dune_exit *x = &vcpu->exit;
-	u32 code = vmcb->control.exit_code;
-	u64 info = vmcb->control.exit_info_1;
+	u64 info = c->exit_info_1;
 
-	*x = (struct dune_exit) { .hw_reason = code, .hw_info = info };
-
-	switch (code) {
-	case SVM_EXIT_VMMCALL:
-		x->stat = DUNE_STAT_HYPERCALL;
-		x->insn_len = insn_len(vmcb, 3);
-		break;
-	case SVM_EXIT_INTR:
-	case SVM_EXIT_SMI:
-	case SVM_EXIT_INIT:
-		x->stat = DUNE_STAT_INTERRUPT;
-		break;
-	case SVM_EXIT_NMI:	/* pending until STGI, then the host's */
-		x->stat = DUNE_STAT_NMI;
-		break;
-	case SVM_EXIT_NPF:
+	*x = (struct dune_exit) {
+		.hw_reason = code,
+		.hw_info = info,
+		.write = info & 1,	/* of an MSR exit */
+	};
+	if (code == SVM_EXIT_NPF)
 		decode_npf(x, vmcb);
-		break;
-	case SVM_EXIT_EXCP_BASE + X86_TRAP_DB:
-		x->stat = DUNE_STAT_EXCEPTION;
-		x->vector = X86_TRAP_DB;
-		x->dr6 = vmcb->save.dr6 & ~(u64)DR6_RESERVED;
-		vmcb->save.dr6 = DR6_RESERVED;
-		break;
-	case SVM_EXIT_EXCP_BASE + X86_TRAP_AC:
-		x->stat = DUNE_STAT_EXCEPTION;
-		x->vector = X86_TRAP_AC;
-		x->has_error_code = true;
-		x->error_code = info;
-		break;
-	case SVM_EXIT_EXCP_BASE + X86_TRAP_MC:
-		x->stat = DUNE_STAT_EXCEPTION;
-		x->vector = X86_TRAP_MC;
-		break;
-	case SVM_EXIT_CPUID:
-		x->stat = DUNE_STAT_CPUID;
-		x->insn_len = insn_len(vmcb, 2);
-		break;
-	case SVM_EXIT_MSR:
-		x->stat = DUNE_STAT_MSR;
-		x->write = info & 1;
-		x->insn_len = insn_len(vmcb, 2);
-		break;
-	case SVM_EXIT_IOIO:
-		x->stat = DUNE_STAT_IO;
-		break;
-	case SVM_EXIT_READ_CR0 ... SVM_EXIT_WRITE_CR0 + 15:
-		x->stat = DUNE_STAT_CR;
-		x->insn_len = insn_len(vmcb, 0);
+	else if (code >= SVM_EXIT_READ_CR0 && code <= SVM_EXIT_WRITE_DR0 + 15)
 		decode_mov(x, code, info);
-		break;
-	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR0 + 15:
-		x->stat = DUNE_STAT_DR;
-		x->insn_len = insn_len(vmcb, 0);
-		decode_mov(x, code, info);
-		break;
-	case SVM_EXIT_HLT:
-		x->stat = DUNE_STAT_HLT;
-		x->insn_len = insn_len(vmcb, 1);
-		break;
-	case SVM_EXIT_INVD:
-	case SVM_EXIT_WBINVD:
-		refuse(x, DUNE_INSN_SKIP);
-		x->insn_len = insn_len(vmcb, 2);
-		break;
-	case SVM_EXIT_XSETBV:
-	case SVM_EXIT_RDPMC:
-		refuse(x, X86_TRAP_GP);
-		break;
-	case SVM_EXIT_VMRUN:
-	case SVM_EXIT_VMLOAD:
-	case SVM_EXIT_VMSAVE:
-	case SVM_EXIT_STGI:
-	case SVM_EXIT_CLGI:
-	case SVM_EXIT_SKINIT:
-	case SVM_EXIT_INVLPGA:
-	case SVM_EXIT_MONITOR:
-	case SVM_EXIT_MWAIT:
-	case SVM_EXIT_RSM:
-		refuse(x, X86_TRAP_UD);
-		break;
-	case SVM_EXIT_TASK_SWITCH:	/* none in long mode but by INT or IRET */
-		refuse(x, X86_TRAP_GP);
-		break;
-	case SVM_EXIT_SHUTDOWN:
-		x->stat = DUNE_STAT_SHUTDOWN;
-		break;
-	case SVM_EXIT_ERR & 0xffffffff:
-		x->stat = DUNE_STAT_OTHER;
-		x->entry_failed = true;
-		break;
-	default:
-		x->stat = DUNE_STAT_OTHER;
-	}
+	else if (code >= SVM_EXIT_EXCP_BASE && code < SVM_EXIT_EXCP_BASE + 32)
+		decode_exception(x, vmcb);
+	else
+		decode_plain(x, code);
+
+	x->entry_failed = code == (u32)SVM_EXIT_ERR;
+	if (x->insn_len && boot_cpu_has(X86_FEATURE_NRIPS))
+		x->insn_len = min_t(u64, c->next_rip - vmcb->save.rip, 15);
 }
 
 static void svm_enter(struct dune_vcpu *vcpu)
