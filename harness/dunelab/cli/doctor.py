@@ -16,8 +16,9 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from dunelab.cli.host import Host, Need, needs, survey_host
-from dunelab.cli.session import BOOT_SECONDS, Progress, progress_on_stderr, splat_finder
+from dunelab.cli.session import Progress, progress_on_stderr, splat_finder
 from dunelab.deadline import Deadline
+from dunelab.dune.lab import BOOT_SECONDS
 from dunelab.engines.base import Engine
 from dunelab.engines.bochs import BochsEngine
 from dunelab.engines.select import Engines, all_engines, pick
@@ -146,7 +147,7 @@ def _boot(
     folder = workdir.create("doctor")
     try:
         spec = MachineSpec(Cell(engine.name, vendor, image.kernel), image, folder / "cold")
-        deadline = Deadline.after(BOOT_SECONDS, f"first command on {spec.cell}")
+        deadline = Deadline.after(BOOT_SECONDS[engine.name], f"first command on {spec.cell}")
         started = time.monotonic()
         with Machine.boot(engine, spec, deadline, splat_finder(), progress) as machine:
             seen = survey_cpu(machine, vendor)
@@ -178,7 +179,7 @@ def _restore(
     seconds = 0.0
     for attempt in ("saved", "restored"):
         again = dataclasses.replace(spec, workdir=folder / attempt)
-        deadline = Deadline.after(BOOT_SECONDS, f"first command on {spec.cell}")
+        deadline = Deadline.after(BOOT_SECONDS[engine.name], f"first command on {spec.cell}")
         started = time.monotonic()
         machine = boot_or_restore(store.cache, engine, again, deadline, splat_finder(), progress)
         with machine:
@@ -254,7 +255,7 @@ def missing(wanted: list[Need], findings: list[Finding]) -> list[tuple[str, str,
         if need.next_command and not need.ok:
             found.setdefault(need.next_command, (need.name, need.why, need.next_command))
     for one in findings:
-        if one.next_command and one.mendable and one.ok is not True:
+        if one.next_command and one.mendable and one.ok is False:
             name = f"{one.engine} {one.vendor}"
             found.setdefault(one.next_command, (name, one.reason, one.next_command))
     return list(found.values())

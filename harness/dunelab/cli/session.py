@@ -13,16 +13,16 @@ from pathlib import Path
 from rich.console import Console as RichConsole
 
 from dunelab.deadline import Deadline
+from dunelab.dune.lab import BOOT_SECONDS
 from dunelab.engines.base import Engine
 from dunelab.engines.select import AUTO, ENGINE_CHOICES, all_engines, choose, default_vendor
+from dunelab.errors import DunelabError
 from dunelab.images.store import Store
 from dunelab.machine import workdir
 from dunelab.machine.machine import Machine
 from dunelab.machine.states import boot_or_restore
 from dunelab.machine.watch import SplatFinder
 from dunelab.spec import Cell, MachineSpec, Vendor
-
-BOOT_SECONDS = 180.0
 
 Progress = Callable[[str], None]
 
@@ -98,7 +98,7 @@ def request(args: argparse.Namespace, folder: Path, progress: Progress) -> Reque
 
 @contextlib.contextmanager
 def guest(args: argparse.Namespace) -> Iterator[Machine]:
-    """A running guest for one command; its folder stays when something fails."""
+    """A running guest for one command; its folder stays when there is evidence in it."""
     folder = workdir.create("guest")
     try:
         with progress_on_stderr(args.quiet) as progress:
@@ -106,8 +106,9 @@ def guest(args: argparse.Namespace) -> Iterator[Machine]:
             machine = start(asked, progress, cold=args.cold)
         with machine:
             yield machine
-    except BaseException:
-        workdir.keep(folder)
+    except DunelabError:
+        if any(folder.glob("*.log")):
+            workdir.keep(folder)
         raise
     finally:
         workdir.remove(folder)
@@ -115,7 +116,9 @@ def guest(args: argparse.Namespace) -> Iterator[Machine]:
 
 def start(asked: Request, progress: Progress, *, cold: bool) -> Machine:
     """Boot or restore what was asked for."""
-    deadline = Deadline.after(BOOT_SECONDS, f"first command on {asked.spec.cell}")
+    deadline = Deadline.after(
+        BOOT_SECONDS[asked.engine.name], f"first command on {asked.spec.cell}"
+    )
     finder = splat_finder()
     if cold:
         return Machine.boot(asked.engine, asked.spec, deadline, finder, progress)

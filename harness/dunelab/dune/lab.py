@@ -7,7 +7,7 @@ asked for; making a ``DuneLab`` costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -35,9 +35,15 @@ BOOT_SECONDS = {EngineName.KVM: 60.0, EngineName.TCG: 180.0, EngineName.BOCHS: 4
 class DuneLab:
     """The ``Lab`` of this repository."""
 
-    def __init__(self, root: Path, progress: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        progress: Callable[[str], None] = lambda text: None,
+        boot_seconds: Mapping[EngineName, float] = BOOT_SECONDS,
+    ) -> None:
         self._root = root
         self._progress = progress
+        self._boot_seconds = boot_seconds
 
     @cached_property
     def store(self) -> Store:
@@ -113,7 +119,7 @@ class DuneLab:
         folder = workdir.create(str(cell))
         try:
             spec = self.spec(cell, variant, folder)
-            deadline = Deadline.after(BOOT_SECONDS[cell.engine], f"guest {cell}")
+            deadline = Deadline.after(self._boot_seconds[cell.engine], f"guest {cell}")
             if fresh:
                 machine = Machine.boot(engine, spec, deadline, find_splats, self._progress)
             else:
@@ -123,12 +129,17 @@ class DuneLab:
         except DunelabError:
             workdir.keep(folder)
             raise
+        host, port = machine.instance.ssh_address
         booted = Booted(
             machine=machine,
             builds=builds,
             engine_log=machine.instance.engine_log,
             command_line=engine.command_line(spec),
             workdir=folder,
+            ssh_command=(
+                f"ssh -i {spec.image.ssh_key} -p {port} -o StrictHostKeyChecking=no "
+                f"-o UserKnownHostsFile=/dev/null {spec.image.ssh_user}@{host}"
+            ),
             dispose=lambda: workdir.remove(folder),
         )
         return machine, booted

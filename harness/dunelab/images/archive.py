@@ -96,6 +96,9 @@ class Archive:
             # The cache may lie in a home directory that apt's own user cannot enter.
             'APT::Sandbox::User "root";',
             'Acquire::Languages "none";',
+            # Two suites' indexes are 300 MB unpacked.
+            'Acquire::GzipIndexes "true";',
+            'Dir::Cache::srcpkgcache "";',
             *download_options(),
         ]
         config = self._state / "apt.conf"

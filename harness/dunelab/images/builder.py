@@ -106,9 +106,14 @@ class Builder:
 
 
 def namespaces(uid: int) -> list[str]:
-    """The unshare command in front of everything that runs in the root."""
+    """The command in front of everything that runs in the root.
+
+    setpriv ends unshare when the harness is killed, unshare then ends the
+    first process of the namespace, and the kernel all the others.
+    """
     user = [] if uid == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--mount", "--pid", "--net", "--fork", "--kill-child"]
+    die_together = ["setpriv", "--pdeathsig", "KILL"]
+    return [*die_together, "unshare", *user, "--mount", "--pid", "--net", "--fork", "--kill-child"]
 
 
 def check_namespaces(uid: int) -> None:

@@ -38,8 +38,8 @@ from dunelab.images.digest import sha256_file
 
 MANIFEST = ".manifest.json"
 # Entries up to this size have every checksum verified when first used by a
-# process; larger ones (the builder root) only have their files' sizes checked.
-VERIFY_LIMIT_BYTES = 128 << 20
+# process; larger ones (builder root, headers) only have their files' sizes checked.
+VERIFY_LIMIT_BYTES = 64 << 20
 _POLL_SECONDS = 0.2
 _MAKE_SECONDS = 1800.0
 
@@ -360,6 +360,9 @@ def _intact(root: Path) -> bool:
                 return False
             if thorough and sha256_file(path) != facts["sha256"]:
                 return False
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Not a manifest this program has written.
         return False
     return True

@@ -20,7 +20,7 @@ from dunelab.images.kernels import KernelEntry
 from dunelab.images.resolve import Record
 
 _BOOT_KINDS = ("linux-image-", "linux-binary-", "linux-modules-")
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,12 @@ def open_kernel(
     build_packages = [p for p in record.packages if not p.name.startswith(_BOOT_KINDS)]
     log = cache.logs / f"kernel-{entry.id}.log"
 
-    def make_boot(folder: Path) -> None:
-        progress(f"kernel {record.label}: image")
+    def make_modules(folder: Path) -> None:
         scratch = folder / "scratch"
         for package, deb in archive.fetch(boot_packages).items():
             progress(f"unpacking {package.name}")
             unpack(deb, scratch, log)
-        vmlinuz = find_vmlinuz(scratch, record.label)
-        shutil.move(vmlinuz, folder / "vmlinuz")
+        shutil.move(find_vmlinuz(scratch, record.label), folder / "vmlinuz")
         # /lib is a symlink on today's systems; older packages still name it.
         found = [
             path
@@ -76,8 +74,12 @@ def open_kernel(
         shutil.move(found[0], folder / "modules")
         shutil.rmtree(scratch)
 
+    def make_image(folder: Path) -> None:
+        # Apart from the 100 MB of modules, so that its checksum is verified at every use.
+        shutil.copy(unpacked / "vmlinuz", folder / "vmlinuz")
+
     def make_headers(folder: Path) -> None:
-        progress(f"kernel {record.label}: headers")
+        progress(f"headers of {record.label}")
         scratch = folder / "scratch"
         for deb in archive.fetch(build_packages).values():
             unpack(deb, scratch, log)
@@ -88,11 +90,20 @@ def open_kernel(
             shutil.move(tools, folder / "lib" / tools.name)
         shutil.rmtree(scratch)
 
-    boot_digest = record.digest("kernel boot files").text("format", _FORMAT).hex()
-    headers_digest = record.digest("kernel headers").text("format", _FORMAT).hex()
-    boot = cache.get_or_make("kernel", boot_digest, make_boot)
-    headers = cache.get_or_make("headers", headers_digest, make_headers)
-    return Kernel(entry.id, record.label, record, boot / "vmlinuz", boot / "modules", headers)
+    def named(purpose: str) -> str:
+        return record.digest(purpose).text("format", _FORMAT).hex()
+
+    unpacked = cache.get_or_make("kernel-modules", named("kernel modules"), make_modules)
+    image = cache.get_or_make("kernel", named("kernel image"), make_image)
+    headers = cache.get_or_make("headers", named("kernel headers"), make_headers)
+    return Kernel(
+        id=entry.id,
+        release=record.label,
+        record=record,
+        vmlinuz=image / "vmlinuz",
+        modules=unpacked / "modules",
+        headers=headers,
+    )
 
 
 def find_vmlinuz(root: Path, release: str) -> Path:

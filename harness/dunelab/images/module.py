@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -101,7 +102,7 @@ def _compile(builder: Builder, kernel: Kernel, source: Path, folder: Path, log: 
 
     in_root(
         *("make", "-C", f"/usr/src/linux-headers-{kernel.release}", f"M={WORK}/module"),
-        *(f"CC={_COMPILER}", f"HOSTCC={_COMPILER}", "-j4"),
+        *(f"CC={_COMPILER}", f"HOSTCC={_COMPILER}", f"-j{os.cpu_count() or 1}"),
         # Type information for BPF would need pahole and is of no use here.
         *("CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"),
         what=f"building {source.name} for {kernel.release}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -123,6 +124,9 @@ def capture(
 
 
 def last_words(log: Path, lines: int = 3) -> str:
-    """The end of a log, for the error message that points at it."""
+    """What to quote of a log: a compiler's first error, else the log's end."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in text:
+        if re.search(r"\b(fatal )?error:", line):
+            return line.strip()
     return " | ".join(line.strip() for line in text[-lines:] if line.strip())

@@ -7,15 +7,26 @@ import os
 import re
 import select
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pexpect
+from pexpect.spawnbase import SpawnBase
 
 from dunelab.deadline import Deadline
+
+if TYPE_CHECKING:
+    _SpawnBase = SpawnBase[str]  # generic in its type stubs only
+else:
+    _SpawnBase = SpawnBase
 
 Mark = int
 """A position in the console's text, from ``Console.mark``."""
 
 _WAKE_SECONDS = 0.5
+_DIALOGUE_SECONDS = 30.0
 
 
 class Console:
@@ -62,6 +73,10 @@ class Console:
     def send(self, data: bytes) -> None:
         """Type on the console."""
         os.write(self._fd, data)
+
+    def dialogue(self) -> Dialogue:
+        """A pexpect conversation on the console, from its present end on."""
+        return Dialogue(self)
 
     def wait_for(
         self,
@@ -145,3 +160,41 @@ class Console:
         with self._grown:
             self._text += piece
             self._grown.notify_all()
+
+
+class Dialogue(_SpawnBase):
+    """``expect`` and ``sendline`` on a console that is recorded all the same.
+
+    pexpect's own descriptor class would take bytes away from the recorder, so
+    this one reads what was recorded.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(encoding="utf-8")
+        self._console = console
+        self._position = console.mark()
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
+        """The next text, at most ``size`` characters of it."""
+        until = time.monotonic() + (timeout if timeout is not None else _DIALOGUE_SECONDS)
+        while not self._console.since(self._position):
+            if self._console.ended:
+                self.flag_eof = True
+                raise pexpect.EOF("the console has ended")
+            left = until - time.monotonic()
+            if left <= 0:
+                raise pexpect.TIMEOUT("the console is silent")
+            self._console.wait_growth(self._position, left)
+        text = self._console.since(self._position)[:size]
+        self._position += len(text)
+        return text
+
+    def send(self, text: str) -> int:
+        """Type ``text``."""
+        data = text.encode()
+        self._console.send(data)
+        return len(data)
+
+    def sendline(self, text: str = "") -> int:
+        """Type ``text`` and press enter."""
+        return self.send(text + "\n")

@@ -64,13 +64,23 @@ class Watch:
         self._scanned = 0
         self._scanned_at = 0.0
         self._expected_end = False
+        self._death: GuestCrashed | None = None
 
     def expect_end(self) -> None:
         """From now on a process that ends has ended on purpose."""
         self._expected_end = True
 
     def check(self) -> None:
-        """Raise GuestCrashed when the guest is dead."""
+        """Raise GuestCrashed when the guest is dead; once dead, always."""
+        if self._death is not None:
+            raise self._death
+        try:
+            self._look()
+        except GuestCrashed as death:
+            self._death = death
+            raise
+
+    def _look(self) -> None:
         status = self._instance.poll()
         if status is not None and not self._expected_end:
             self._console.settle(0.2, Deadline.after(2, "the console's end"))
@@ -99,13 +109,14 @@ class Watch:
         """The verdict on a guest that runs and does not answer."""
         with contextlib.suppress(DeadlineExpired):
             self._console.settle(0.2, Deadline.after(1, "the console"))
-        return GuestCrashed(
+        self._death = GuestCrashed(
             "hung",
             f"the guest hung: {what}; its emulator (pid {self._instance.pid}) still runs\n"
             f"last console lines:\n{self._console.tail()}",
             console_log=self._console.log,
             splats=self.splats(),
         )
+        return self._death
 
     def _fatal(self) -> bool:
         return any(splat.fatal for splat in self.splats())

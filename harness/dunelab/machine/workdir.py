@@ -3,7 +3,7 @@
 
 A folder names its owner (process id and start time, so that a reused id is no
 owner).  Folders of dead owners were left by ``kill -9`` and are swept by the
-next run; those kept on purpose as evidence carry a marker and stay.
+next run; those kept on purpose as evidence carry a marker and stay for a week.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 _OWNER = ".owner"
 _KEPT = ".kept"
+_EVIDENCE_SECONDS = 7 * 86400.0
 
 
 def base_folder() -> Path:
@@ -33,12 +35,15 @@ def create(name: str, base: Path | None = None) -> Path:
         root = Path(tempfile.mkdtemp(prefix="dunelab-"))
     sweep(root)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
-    (folder / _OWNER).write_text(_identity(os.getpid()))
+    # Renamed into place: a sweep by another process sees a whole owner or none.
+    draft = folder / f"{_OWNER}.draft"
+    draft.write_text(_identity(os.getpid()))
+    draft.replace(folder / _OWNER)
     return folder
 
 
 def keep(folder: Path) -> None:
-    """Mark ``folder`` as evidence: no sweep removes it."""
+    """Mark ``folder`` as evidence: it outlives its owner."""
     if folder.is_dir():
         (folder / _KEPT).touch()
 
@@ -50,20 +55,25 @@ def remove(folder: Path) -> None:
 
 
 def sweep(root: Path) -> list[Path]:
-    """Remove folders whose owner is dead; returns them."""
+    """Remove folders whose owner is dead, and old evidence; returns them."""
     swept = []
     for owner in root.glob(f"*/{_OWNER}"):
-        folder = owner.parent
-        if (folder / _KEPT).exists():
-            continue
-        try:
-            identity = owner.read_text()
-        except OSError:
-            continue  # another process sweeps at the same time
-        if identity != _identity(int(identity.split()[0]) if identity.strip() else 0):
-            shutil.rmtree(folder, ignore_errors=True)
-            swept.append(folder)
+        if _abandoned(owner):
+            shutil.rmtree(owner.parent, ignore_errors=True)
+            swept.append(owner.parent)
     return swept
+
+
+def _abandoned(owner: Path) -> bool:
+    kept = owner.with_name(_KEPT)
+    try:
+        if kept.exists():
+            return time.time() - kept.stat().st_mtime > _EVIDENCE_SECONDS
+        identity = owner.read_text()
+    except OSError:
+        return False  # another process sweeps at the same time
+    pid = identity.partition(" ")[0]
+    return pid.isdecimal() and identity != _identity(int(pid))
 
 
 def _identity(pid: int) -> str:

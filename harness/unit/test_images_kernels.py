@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dunelab.errors import InfrastructureError, UsageError
+from dunelab.images import kernel
+from dunelab.images.kernels import KernelEntry, Matrix
+from dunelab.images.recipes import BochsRecipe, BuilderRecipe, GuestRecipe
+from dunelab.images.resolve import Record, kernel_packages, releases_of
+from dunelab.images.store import find_repo_root
+
+REPO = Path(__file__).resolve().parents[2]
+
+GOOD = """
+default = "a"
+[[kernel]]
+id = "a"
+suite = "trixie"
+series = "6.12"
+flavour = "amd64"
+[[kernel]]
+id = "b"
+suite = "bookworm"
+release = "6.1.0-50"
+flavour = "cloud-amd64"
+"""
+
+
+def matrix(tmp_path: Path, text: str) -> Matrix:
+    path = tmp_path / "kernels.toml"
+    path.write_text(text, encoding="utf-8")
+    return Matrix.read(path)
+
+
+def test_reads_series_and_release(tmp_path: Path) -> None:
+    found = matrix(tmp_path, GOOD)
+    assert found.get() == KernelEntry("a", "trixie", "amd64", "6.12", None)
+    assert found.get("b").wanted == "6.1.0-50-cloud-amd64 in bookworm"
+
+
+def test_unknown_kernel_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no kernel 'c' .* there are: a, b"):
+        matrix(tmp_path, GOOD).get("c")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('default = "a"', 'default = "x"', "default 'x' names no kernel"),
+        ('default = "a"', "", "'default' must be a non-empty string"),
+        ('id = "b"', 'id = "a"', "kernel 'a' is there twice"),
+        ('id = "b"', 'id = "B/x"', "may hold"),
+        ('series = "6.12"', "", "either 'series' or 'release'"),
+        ('series = "6.12"', 'series = "6.12"\nrelease = "6.12.1"', "either 'series' or 'release'"),
+        ('suite = "bookworm"', "suite = 12", "'suite' must be a non-empty string, not 12"),
+        ('flavour = "amd64"', 'flavour = "amd64"\nflavor = "x"', "unknown key flavor"),
+        ("[[kernel]]", "[[kernels]]", "must be an array of tables"),
+        ('default = "a"', "default = ", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(UsageError, match=message):
+        matrix(tmp_path, GOOD.replace(old, new))
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Matrix.read(tmp_path / "kernels.toml")
+
+
+def test_the_trees_own_recipes_are_valid() -> None:
+    images = REPO / "images"
+    own = Matrix.read(images / "kernels.toml")
+    assert {"debian-6.1", "debian-6.12"} <= {entry.id for entry in own.kernels}
+    assert "gcc-14" in BuilderRecipe.read(images / "builder.toml").packages
+    assert "--enable-vmx=2" in BochsRecipe.read(images / "bochs.toml").configure
+    assert "e1000" in GuestRecipe.read(images / "guest.toml").boot_modules
+
+
+def test_no_address_in_the_recipes() -> None:
+    for path in (REPO / "images").rglob("*"):
+        if path.is_file():
+            assert "://" not in path.read_text(encoding="utf-8"), path
+
+
+def test_repo_root_is_found_upwards(tmp_path: Path) -> None:
+    assert find_repo_root(REPO / "harness/unit") == REPO
+    with pytest.raises(UsageError, match="nowhere above"):
+        find_repo_root(tmp_path)
+
+
+def test_releases_of_a_series_and_flavour() -> None:
+    names = [
+        "linux-headers-6.12.94+deb13-amd64",
+        "linux-headers-6.12.107+deb13-amd64",
+        "linux-headers-6.12.107+deb13-cloud-amd64",
+        "linux-headers-6.12.107+deb13-rt-amd64",
+        "linux-headers-6.12.107+deb13-common",
+        "linux-headers-6.1.0-50-amd64",
+        "linux-headers-6.1.0-50-cloud-amd64",
+    ]
+    assert releases_of(names, "6.12", "amd64") == [
+        "6.12.94+deb13-amd64",
+        "6.12.107+deb13-amd64",
+    ]
+    assert releases_of(names, "6.1", "amd64") == ["6.1.0-50-amd64"]
+    assert releases_of(names, "6.12", "cloud-amd64") == ["6.12.107+deb13-cloud-amd64"]
+    assert releases_of(names, "6.12", "rt-amd64") == ["6.12.107+deb13-rt-amd64"]
+
+
+def test_kernel_packages_follow_the_dependencies() -> None:
+    control = {
+        "linux-image-7-amd64": "kmod, linux-binary-7-amd64 (= 7), linux-modules-7-amd64 (= 7)",
+        "linux-headers-7-amd64": "linux-headers-7-common (= 7), linux-image-7-amd64 (= 7) | "
+        "linux-image-7-amd64-unsigned (= 7), linux-kbuild-7, gcc-14",
+    }
+    names = kernel_packages(lambda name: {"Depends": control.get(name, "")}, "7-amd64")
+    assert names == [
+        "linux-image-7-amd64",
+        "linux-headers-7-amd64",
+        "linux-binary-7-amd64",
+        "linux-modules-7-amd64",
+        "linux-headers-7-common",
+        "linux-kbuild-7",
+    ]
+
+
+def test_records_survive_their_file_and_refuse_strangers() -> None:
+    record = Record("spec", "6.1.0-50-amd64", ())
+    assert Record.from_json(record.to_json()) == record
+    for text in ("", "[]", "{}", '{"schema": 99}', record.to_json().replace("spec", "s", 1)):
+        assert Record.from_json(text) is None
+
+
+# -- kernel modules ---------------------------------------------------------------
+
+DEPENDS = {
+    "virtio_net": ("net_failover", "virtio"),
+    "net_failover": ("failover",),
+    "failover": (),
+    "virtio": (),
+    "e1000": (),
+}
+
+
+def test_modules_load_after_what_they_need() -> None:
+    order = kernel.load_order(["e1000", "virtio_net"], lambda name: DEPENDS[name])
+    assert order == ["e1000", "failover", "net_failover", "virtio", "virtio_net"]
+
+
+def test_modules_that_need_each_other_are_an_error() -> None:
+    circle = {"a": ("b",), "b": ("a",)}
+    with pytest.raises(InfrastructureError, match="a -> b -> a"):
+        kernel.load_order(["a"], lambda name: circle[name])
+
+
+def test_modules_dep_lists_the_nearest_first() -> None:
+    files = {name: f"kernel/{name}.ko" for name in DEPENDS}
+    lines = kernel.render_modules_dep(files, lambda name: DEPENDS[name]).splitlines()
+    assert "kernel/e1000.ko:" in lines
+    # modprobe loads such a line from its end.
+    assert (
+        "kernel/virtio_net.ko: kernel/virtio.ko kernel/net_failover.ko kernel/failover.ko" in lines
+    )
+
+
+def test_modinfo() -> None:
+    fields = kernel.parse_modinfo(b"license=GPL\0depends=a-b,c\0alias=x\0alias=y\0")
+    assert fields["alias"] == ["x", "y"]
+    assert kernel.depends_of(fields) == ("a_b", "c")
+    assert kernel.depends_of(kernel.parse_modinfo(b"depends=\0")) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["kernel/net/virtio-net.ko", "virtio_net.ko.xz", "virtio-net.ko.zst"]
+)
+def test_module_names(name: str) -> None:
+    assert kernel.module_name(name) == "virtio_net"
+    assert kernel.builtin_modules(f"{name}\n") == {"virtio_net"}
+
+
+def test_vmlinuz_is_found_in_old_and_new_places(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="no vmlinuz"):
+        kernel.find_vmlinuz(tmp_path, "7")
+    new = tmp_path / "usr/lib/modules/7/vmlinuz"
+    new.parent.mkdir(parents=True)
+    new.touch()
+    assert kernel.find_vmlinuz(tmp_path, "7") == new

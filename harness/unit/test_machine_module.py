@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""A module that is refused: the right error, with what the kernel said."""
+
+from __future__ import annotations
+
+import pytest
+
+from dunelab.deadline import Deadline
+from dunelab.dune.guest import ModuleRefused, load_module, unload_module
+from dunelab.errors import InfrastructureError
+from dunelab.spec import CommandResult
+
+
+class Guest:
+    """Answers every command with one status, and dmesg with text."""
+
+    def __init__(self, status: int, stderr: str = "") -> None:
+        self.status = status
+        self.stderr = stderr
+        self.commands: list[str] = []
+
+    def run(self, command: str, deadline: Deadline) -> CommandResult:
+        self.commands.append(command)
+        if command.startswith("dmesg"):
+            return CommandResult(command, 0, "dune: SVM is disabled by firmware\n", "", 0)
+        return CommandResult(command, self.status, "", self.stderr, 0)
+
+
+def test_loading() -> None:
+    guest = Guest(0)
+    load_module(guest)
+    assert "insmod /lib/modules/$(uname -r)/dune.ko" in guest.commands[0]
+
+
+def test_a_refusal_quotes_insmod_and_the_kernel() -> None:
+    with pytest.raises(ModuleRefused) as caught:
+        load_module(Guest(98, "insmod: can't insert: Operation not supported\n"))
+    assert "Operation not supported" in str(caught.value)
+    assert "SVM is disabled by firmware" in str(caught.value)
+
+
+def test_a_missing_module_is_the_benchs_fault() -> None:
+    with pytest.raises(InfrastructureError, match=r"no /lib/modules") as caught:
+        load_module(Guest(99))
+    assert caught.value.next_command == "dunelab build"
+
+
+def test_a_module_without_its_device() -> None:
+    with pytest.raises(ModuleRefused, match="no /dev/dune"):
+        load_module(Guest(97))
+
+
+def test_an_unload_while_in_use() -> None:
+    with pytest.raises(ModuleRefused, match="rmmod dune failed: Resource busy"):
+        unload_module(Guest(1, "Resource busy"))
