@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """pytest plugin: tests on guests, grouped by cell, with the kernel watched.
 
-Options are in ``pytest --help`` under "dunelab".  Fixtures: ``cell``, ``guest``,
-``run_program``, ``expect_splat``, ``lab``, ``resting_guests``.  Marks:
-``guest_programs(kind)``, ``guest_variant(cpus=, icount=, append=)``,
-``guest_group(name)``, ``only_engines(name, ...)``.  This file only wires up
-what lives in ``dunelab.pytest_support``.
+Options are in ``pytest --help`` under "dunelab", marks in ``pytest --markers``.
+Fixtures: ``cell``, ``guest``, ``run_program``, ``expect_splat``, ``lab``,
+``resting_guests``.  This file only wires up what lives in
+``dunelab.pytest_support``.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ from dunelab.pytest_support.worker import Fixtures, Worker
 from dunelab.spec import EngineName, Vendor
 
 MARKS = (
-    "guest_programs(kind): run once per guest program of tests/<kind> and cell",
+    "guest_programs(kind, group=kind): run once per guest program of tests/<kind> and cell",
     "guest_variant(cpus, icount, append, cpu_model): the guest this test needs",
     "guest_group(name): the part of a cell's tests this one belongs to, for -n",
     "only_engines(name, ...): leave this test out of the cells of other engines",
+    "only_vendors(name, ...): leave this test out of the cells of other vendors",
 )
 
 
@@ -95,7 +95,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep-guest",
         dest="dunelab_keep_guest",
         action="store_true",
-        help="leave the guests that exist at the end running, and say how to reach them",
+        help="at the end say how to reach the guests that exist and wait for Ctrl-C before "
+        "ending them; not with -n",
     )
     group.addoption(
         "--guests",
@@ -129,13 +130,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Work out the plan and register the halves that carry it out."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
-    lab = config.hook.pytest_dunelab_lab(config=config)
-    plan = Plan(config, lab)
+    plan = Plan(config)
     worker = Worker(config, plan)
     config.pluginmanager.register(worker, "dunelab-worker")
     config.pluginmanager.register(Fixtures(worker, plan), "dunelab-fixtures")
     if hasattr(config, "workerinput"):
         return
+    if plan.keep_guest and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("--keep-guest holds guests for a person: use it without -n")
     config.pluginmanager.register(Controller(config, plan, worker), "dunelab-controller")
     if plan.explicit:
         # An impossible request ends the run here, before anything is collected.

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -292,3 +294,16 @@ def test_slots_are_limited_over_holders(tmp_path: Path) -> None:
     first.give_back()
     third.take(Deadline.after(1, "c"))
     assert third.held
+
+
+def test_who_gave_a_slot_back_does_not_snatch_it_again(tmp_path: Path) -> None:
+    greedy, patient = Slots(tmp_path, 1), Slots(tmp_path, 1)
+    greedy.take(Deadline.after(1, "a"))
+    waiting = threading.Thread(target=patient.take, args=(Deadline.after(5, "b"),))
+    waiting.start()
+    time.sleep(0.05)
+    greedy.give_back()
+    with pytest.raises(DeadlineExpired):
+        greedy.take(Deadline.after(0.7, "c"))
+    waiting.join()
+    assert patient.held

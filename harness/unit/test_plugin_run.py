@@ -57,7 +57,9 @@ class Bench:
         built.write_text(json.dumps({"stdout": GOOD, **script}))
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+        return self.pytester.runpytest_inprocess(
+            "-p", "no:cacheprovider", "--assert=plain", *arguments
+        )
 
     @property
     def journal(self) -> list[str]:
@@ -276,7 +278,8 @@ from dunelab.spec import CommandResult
 from pathlib import Path
 
 def test_it():
-    texts = [f"KTAP version 1\\n1..1\\n# fact: cpl=0\\n# fact: exits=1\\n# metric: a={n} ticks\\nok 1 a\\n" for n in (100, 100, 150)]
+    head = "KTAP version 1\\n1..1\\n# fact: cpl=0\\n# fact: exits=1\\n"
+    texts = [f"{head}# metric: a={n} ticks\\nok 1 a\\n" for n in (700, 100, 100, 150)]
     run = runner.ProgramRun(
         Program(ProgramKind.BENCH, "p", Path("p.c"), ProgramOptions()),
         tuple(CommandResult("p", 0, text, "", 0.1) for text in texts),
@@ -311,6 +314,7 @@ def test_slow_programs_wait_for_slow(bench: Bench) -> None:
         (("--engine", "kvm"), "*engine kvm cannot do intel here: /dev/kvm does not nest*"),
         (("--engine", "tcg", "--vendor", "intel"), "*engine tcg cannot do intel*"),
         (("--kernel", "k9"), "*no kernel 'k9'*there are: k1, k2*"),
+        (("--keep-guest", "-n", "2"), "*--keep-guest*without -n*"),
         (("--engine", "kvm", "-n", "2"), "*next:*sudo modprobe kvm_intel nested=1*"),
     ],
 )
@@ -388,6 +392,21 @@ def test_it(guest, cell):
 """
     )
     bench.run("--engine", "tcg", "test_it.py").assert_outcomes(passed=1)
+
+
+def test_keep_guest_waits_until_the_guests_are_gone(bench: Bench) -> None:
+    """The fake guest of this test ends by itself, which ends the wait."""
+    bench.pytester.makepyfile(
+        test_it="""
+import threading
+
+def test_it(guest):
+    threading.Timer(1.0, setattr, (guest, "alive", False)).start()
+"""
+    )
+    done = bench.run("--engine", "tcg", "--keep-guest", "test_it.py")
+    done.assert_outcomes(passed=1)
+    done.stderr.fnmatch_lines(["*kept tcg-amd-k1 (2cpu):", "*ssh -p 1 fake", "*Ctrl-C ends them"])
 
 
 def test_options_are_explained(bench: Bench) -> None:

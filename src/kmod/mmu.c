@@ -18,7 +18,6 @@
  */
 #define pr_fmt(fmt) "dune: " fmt
 
-#include <linux/futex.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>
@@ -26,6 +25,7 @@
 #include <linux/smp.h>
 #include <linux/uaccess.h>
 #include <asm/futex.h>
+#include <uapi/linux/futex.h>
 
 #include "compat.h"
 #include "dune.h"

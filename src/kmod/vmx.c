@@ -22,10 +22,7 @@
  */
 #define pr_fmt(fmt) "dune: " fmt
 
-#include <linux/bitops.h>
-#include <linux/gfp.h>
 #include <linux/idr.h>
-#include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
@@ -44,12 +41,10 @@
 #include "dune.h"
 #include "vmx.h"
 
-/* Not in asm/vmx.h: SDM appendix C, A.1, A.6; CR4 */
+/* Not in asm/vmx.h: SDM appendix C, A.1; CR4 */
 #define EXIT_GETSEC	11
 #define EXIT_RSM	17
-#define EXIT_PCONFIG	65
 #define BASIC_TRUE_CTLS	BIT_ULL(55)
-#define MISC_PT_IN_VMX	BIT_ULL(14)
 #define CR4_FRED	BIT_ULL(32)
 
 #define AR_CODE64(dpl)	(0xa09b | (dpl) << 5)	/* SDM 24.4.1: access rights */
@@ -61,6 +56,10 @@
 
 /* System-call MSRs: the guest has its own, the VMCS does not hold them. */
 static const u32 own_msrs[] = { MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK };
+static const size_t own_msrs_state[] = {	/* where dune_state has them */
+	offsetof(struct dune_state, star), offsetof(struct dune_state, lstar),
+	offsetof(struct dune_state, cstar), offsetof(struct dune_state, sfmask),
+};
 
 #define NR_MSRS		ARRAY_SIZE(own_msrs)
 
@@ -91,10 +90,10 @@ static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 static DEFINE_IDA(vpids);
 static struct {
 	u32 revision, pin, cpu, cpu2, exit, entry;
-} vmx __ro_after_init;
+} ctl __ro_after_init;
 static void *msr_bitmap;	/* one policy for all */
 static void *l1d_pages;		/* what is read where L1D cannot be flushed */
-static bool clear_buffers __ro_after_init;
+static bool clear_buffers __ro_after_init, has_debugctl __ro_after_init;
 
 static bool l1d_flush = true;
 module_param(l1d_flush, bool, 0444);
@@ -111,71 +110,51 @@ static struct vmx_vcpu *to_vmx(struct dune_vcpu *vcpu)
  * behind our back.  Neither may bring the host down.
  */
 #define VMX_INSN(insn, operands...)				\
-do {								\
-	asm goto("1: " insn "\n\t"				\
-		 "jbe %l[failed]\n\t"				\
-		 _ASM_EXTABLE(1b, %l[failed])			\
-		 : : operands : "cc", "memory" : failed);	\
-	return true;						\
-failed:								\
-	return false;						\
-} while (0)
+({								\
+	bool failed;						\
+								\
+	asm volatile("stc\n"		/* for the fault */	\
+		     "1: " insn "\n"				\
+		     "2:\n" _ASM_EXTABLE(1b, 2b)		\
+		     : "=@ccbe" (failed) : operands : "memory");	\
+	!failed;						\
+})
 
-static bool vmxon(u64 pa)
+#define VMX_INSN_PA(insn, addr)					\
+({								\
+	u64 pa = __pa(addr);					\
+								\
+	VMX_INSN(insn " %[pa]", [pa] "m" (pa));			\
+})
+
+static void vmcs_write(unsigned long field, u64 val)
 {
-	VMX_INSN("vmxon %[pa]", [pa] "m" (pa));
-}
-
-static bool vmclear(u64 pa)
-{
-	VMX_INSN("vmclear %[pa]", [pa] "m" (pa));
-}
-
-static bool vmptrld(u64 pa)
-{
-	VMX_INSN("vmptrld %[pa]", [pa] "m" (pa));
-}
-
-static bool invept(u64 type, u64 eptp)
-{
-	struct { u64 eptp, zero; } desc = { eptp, 0 };
-
-	VMX_INSN("invept %[desc], %[type]", [type] "r" (type), [desc] "m" (desc));
-}
-
-static bool __vmwrite(unsigned long field, u64 val)
-{
-	VMX_INSN("vmwrite %[val], %[field]", [field] "r" (field), [val] "rm" (val));
-}
-
-static void vmwrite(unsigned long field, u64 val)
-{
-	if (!__vmwrite(field, val))
+	if (!VMX_INSN("vmwrite %[val], %[field]", [field] "r" (field), [val] "rm" (val)))
 		pr_err_ratelimited("VMWRITE of field 0x%lx failed\n", field);
 }
 
 /* Write @field if it is not @val already. */
-static bool vmupdate(unsigned long field, u64 *cached, u64 val)
+static bool vmcs_update(unsigned long field, u64 *cached, u64 val)
 {
 	if (*cached == val)
 		return false;
 	*cached = val;
-	vmwrite(field, val);
+	vmcs_write(field, val);
 	return true;
 }
 
 /* 0 where it fails: the destination is not written then. */
-static u64 vmread(unsigned long field)
+static u64 vmcs_read(unsigned long field)
 {
 	u64 val = 0;
 
 	asm volatile("1: vmread %[field], %[val]\n"
-		     "2:\n\t" _ASM_EXTABLE(1b, 2b)
-		     : [val] "+r" (val) : [field] "r" (field) : "cc");
+		     "2:\n" _ASM_EXTABLE(1b, 2b)
+		     : [val] "+r" (val) : [field] "r" (field));
 	return val;
 }
 
-static int lacks(const char *what)
+static int missing(const char *what)
 {
 	pr_err("this CPU's VT-x lacks %s\n", what);
 	return -ENODEV;
@@ -185,13 +164,29 @@ static int lacks(const char *what)
  * Control bits that must be there, those taken where they exist, and those
  * that the CPU forces (SDM A.3: low half must-be-1, high half may-be-1).
  */
-static bool pick(u32 msr, u32 need, u32 want, u32 *ctl)
+static bool pick(u32 msr, u32 need, u32 want, u32 *bits)
 {
 	u32 must, may;
 
 	rdmsr(msr, must, may);
-	*ctl = must | need | (want & may);
+	*bits = must | need | (want & may);
 	return !(need & ~may);
+}
+
+/* Emulators let writes of MSRs that they lack vanish, and log every access. */
+static bool msr_works(u32 msr, u64 bit)
+{
+	unsigned long flags;
+	u64 old, val = 0;
+	bool ok;
+
+	local_irq_save(flags);
+	ok = !rdmsrq_safe(msr, &old) && !wrmsrq_safe(msr, old ^ bit) &&
+	     !rdmsrq_safe(msr, &val) && val == (old ^ bit);
+	if (ok)
+		wrmsrq(msr, old);
+	local_irq_restore(flags);
+	return ok;
 }
 
 static int vmx_check_controls(void)
@@ -200,24 +195,24 @@ static int vmx_check_controls(void)
 	u64 basic;
 
 	rdmsrq(MSR_IA32_VMX_BASIC, basic);
-	vmx.revision = basic & GENMASK(30, 0);
+	ctl.revision = basic & GENMASK(30, 0);
 	if (basic & BASIC_TRUE_CTLS)
 		t = MSR_IA32_VMX_TRUE_PINBASED_CTLS - MSR_IA32_VMX_PINBASED_CTLS;
 
 	/* Interrupts end guest mode and stay pending: the host's IDT gets them. */
 	if (!pick(MSR_IA32_VMX_PINBASED_CTLS + t,
-		  PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING, 0, &vmx.pin))
-		return lacks("exits on interrupts and NMIs");
+		  PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING, 0, &ctl.pin))
+		return missing("exits on interrupts and NMIs");
 	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS + t,
 		  CPU_BASED_HLT_EXITING | CPU_BASED_MWAIT_EXITING |
 		  CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING |
 		  CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING |
 		  CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
 		  CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
-		  0, &vmx.cpu))
-		return lacks("MSR bitmaps, secondary controls or I/O exits");
-	if (vmx.cpu & (CPU_BASED_CR3_LOAD_EXITING | CPU_BASED_CR3_STORE_EXITING))
-		return lacks("true controls: a guest cannot load CR3 by itself");
+		  0, &ctl.cpu))
+		return missing("MSR bitmaps, secondary controls or I/O exits");
+	if (ctl.cpu & (CPU_BASED_CR3_LOAD_EXITING | CPU_BASED_CR3_STORE_EXITING))
+		return missing("true controls: a guest cannot load CR3 by itself");
 
 	/*
 	 * What a process may execute must not be #UD inside: RDTSCP, RDPID,
@@ -233,26 +228,27 @@ static int vmx_check_controls(void)
 		want |= SECONDARY_EXEC_ENABLE_USR_WAIT_PAUSE;
 	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS2,
 		  SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_WBINVD_EXITING,
-		  want, &vmx.cpu2))
-		return lacks("EPT or WBINVD exits");
-	if (boot_cpu_has(X86_FEATURE_SGX) && !(vmx.cpu2 & SECONDARY_EXEC_ENCLS_EXITING))
-		return lacks("ENCLS exits, but the CPU has SGX");
+		  want, &ctl.cpu2))
+		return missing("EPT or WBINVD exits");
+	if (boot_cpu_has(X86_FEATURE_SGX) && !(ctl.cpu2 & SECONDARY_EXEC_ENCLS_EXITING))
+		return missing("ENCLS exits, but the CPU has SGX");
 
 	/*
 	 * With arch perfmon v2 all counters stop in guest mode, so that no
 	 * PEBS record goes to a guest's address.
 	 */
-	want = cpuid_eax(0) >= 0xa && (cpuid_eax(0xa) & 0xff) >= 2;
+	want = cpuid_eax(0) >= 0xa && (cpuid_eax(0xa) & 0xff) >= 2 &&
+	       msr_works(MSR_CORE_PERF_GLOBAL_CTRL, 1);
 	if (!pick(MSR_IA32_VMX_EXIT_CTLS + t,
 		  VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER,
-		  want ? VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx.exit))
-		return lacks("the exit control that loads EFER");
-	want = vmx.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
+		  want ? VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &ctl.exit))
+		return missing("the exit control that loads EFER");
+	want = ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
 	if (!pick(MSR_IA32_VMX_ENTRY_CTLS + t,
 		  VM_ENTRY_IA32E_MODE | VM_ENTRY_LOAD_IA32_EFER |
 		  VM_ENTRY_LOAD_DEBUG_CONTROLS,
-		  want ? VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx.entry))
-		return lacks("entry controls that load EFER and DR7");
+		  want ? VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &ctl.entry))
+		return missing("entry controls that load EFER and DR7");
 	return 0;
 }
 
@@ -277,9 +273,9 @@ static int vmx_check(void)
 
 	rdmsrq(MSR_IA32_VMX_EPT_VPID_CAP, val);		/* SDM A.10 */
 	if (!(val & VMX_EPT_PAGE_WALK_4_BIT) || !(val & VMX_EPTP_WB_BIT))
-		return lacks("4-level write-back EPT");
+		return missing("4-level write-back EPT");
 	if (!(val & VMX_EPT_INVEPT_BIT) || !(val & VMX_EPT_EXTENT_CONTEXT_BIT))
-		return lacks("single-context INVEPT");
+		return missing("single-context INVEPT");
 	dune_vmx_ops.levels = 4;
 	dune_vmx_ops.gpa_bits = min_t(int, boot_cpu_data.x86_phys_bits, DUNE_MAX_GPA_BITS);
 	dune_vmx_ops.max_map_level = boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) ? 1 :
@@ -293,6 +289,7 @@ static int vmx_check(void)
 	if (!boot_cpu_has_bug(X86_BUG_L1TF) || val & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH)
 		l1d_flush = false;
 	clear_buffers = dune_clears_cpu_buffers();
+	has_debugctl = msr_works(MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_BTF);
 	return 0;
 }
 
@@ -321,7 +318,7 @@ static void *alloc_vmcs(int node, gfp_t gfp)
 
 	if (!page)
 		return NULL;
-	*(u32 *)page_address(page) = vmx.revision;
+	*(u32 *)page_address(page) = ctl.revision;
 	return page_address(page);
 }
 
@@ -362,16 +359,6 @@ nomem:
 	return -ENOMEM;
 }
 
-/* Where Intel PT cannot trace in VMX operation, VMXON faults while it does. */
-static void stop_pt(int on)
-{
-	u64 misc;
-
-	rdmsrq(MSR_IA32_VMX_MISC, misc);
-	if (!(misc & MISC_PT_IN_VMX))
-		dune_pt_handle_vmx(on);
-}
-
 static int vmx_cpu_on(void)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
@@ -382,13 +369,14 @@ static int vmx_cpu_on(void)
 	for (i = 0; i < NR_MSRS; i++)
 		rdmsrq(own_msrs[i], c->msr[i]);
 
-	stop_pt(1);
+	/* Where Intel PT cannot trace in VMX operation, VMXON would fault. */
+	dune_pt_handle_vmx(1);
 	cr4_set_bits(X86_CR4_VMXE);
-	c->on = vmxon(__pa(c->vmxon));
+	c->on = VMX_INSN_PA("vmxon", c->vmxon);
 	if (c->on)
 		return 0;
 	cr4_clear_bits(X86_CR4_VMXE);
-	stop_pt(0);
+	dune_pt_handle_vmx(0);
 	pr_err_ratelimited("VMXON failed on CPU %d\n", smp_processor_id());
 	return -EIO;
 }
@@ -401,7 +389,7 @@ static void vmx_unload(void *arg)
 
 	if (v->cpu != smp_processor_id())
 		return;
-	if (!vmclear(__pa(v->vmcs)))
+	if (!VMX_INSN_PA("vmclear", v->vmcs))
 		pr_err_ratelimited("VMCLEAR failed on CPU %d\n", v->cpu);
 	if (c->active == v)
 		c->active = NULL;
@@ -419,10 +407,9 @@ static void vmx_cpu_off(void)
 		vmx_unload(v);
 	c->on = false;
 	asm volatile("1: vmxoff\n"
-		     "2:\n\t" _ASM_EXTABLE(1b, 2b)
-		     : : : "cc", "memory");
+		     "2:\n" _ASM_EXTABLE(1b, 2b) : : : "memory");
 	cr4_clear_bits(X86_CR4_VMXE);
-	stop_pt(0);
+	dune_pt_handle_vmx(0);
 }
 
 /* Only cpu_off() can come between, and then the call has nothing to do. */
@@ -449,11 +436,11 @@ static void write_host_cpu(int cpu)
 	u64 val;
 	int i;
 
-	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
-	vmwrite(HOST_GDTR_BASE, (unsigned long)get_current_gdt_ro());
+	vmcs_write(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
+	vmcs_write(HOST_GDTR_BASE, (unsigned long)get_current_gdt_ro());
 	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
 		rdmsrq(msrs[i].msr, val);
-		vmwrite(msrs[i].field, val);
+		vmcs_write(msrs[i].field, val);
 	}
 }
 
@@ -467,7 +454,7 @@ static bool vmx_activate(struct vmx_vcpu *v)
 		return true;
 	if (!c->on || WARN_ON_ONCE(v->cpu != cpu && v->cpu != -1))
 		return false;
-	if (!vmptrld(__pa(v->vmcs))) {
+	if (!VMX_INSN_PA("vmptrld", v->vmcs)) {
 		pr_err_ratelimited("VMPTRLD failed on CPU %d\n", cpu);
 		return false;
 	}
@@ -492,16 +479,11 @@ static void vmx_load(struct dune_vcpu *vcpu)
 	local_irq_restore(flags);
 }
 
-/* A section in which VMREAD and VMWRITE reach the vCPU. */
+/* Begin a section in which VMREAD and VMWRITE reach the vCPU: preempt_enable() ends it. */
 static void vmx_get(struct dune_vcpu *vcpu)
 {
 	preempt_disable();
 	vmx_load(vcpu);
-}
-
-static void vmx_put(void)
-{
-	preempt_enable();
 }
 
 /*
@@ -531,42 +513,42 @@ static void init_vmcs(struct dune_vcpu *vcpu)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(zero); i++)
-		vmwrite(zero[i], 0);
+		vmcs_write(zero[i], 0);
 
-	vmwrite(PIN_BASED_VM_EXEC_CONTROL, vmx.pin);
-	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmx.cpu);
-	vmwrite(SECONDARY_VM_EXEC_CONTROL,
-		v->vpid ? vmx.cpu2 : vmx.cpu2 & ~SECONDARY_EXEC_ENABLE_VPID);
-	vmwrite(VM_EXIT_CONTROLS, vmx.exit);
-	vmwrite(VM_ENTRY_CONTROLS, vmx.entry);
+	vmcs_write(PIN_BASED_VM_EXEC_CONTROL, ctl.pin);
+	vmcs_write(CPU_BASED_VM_EXEC_CONTROL, ctl.cpu);
+	vmcs_write(SECONDARY_VM_EXEC_CONTROL,
+		   v->vpid ? ctl.cpu2 : ctl.cpu2 & ~SECONDARY_EXEC_ENABLE_VPID);
+	vmcs_write(VM_EXIT_CONTROLS, ctl.exit);
+	vmcs_write(VM_ENTRY_CONTROLS, ctl.entry);
 	/* #DB and #AC: see handle_exception() in vcpu.c.  #MC is the host's. */
-	vmwrite(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
-	vmwrite(MSR_BITMAP, __pa(msr_bitmap));
-	vmwrite(EPT_POINTER, make_eptp(vcpu->vm));
+	vmcs_write(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
+	vmcs_write(MSR_BITMAP, __pa(msr_bitmap));
+	vmcs_write(EPT_POINTER, make_eptp(vcpu->vm));
 	if (v->vpid)
-		vmwrite(VIRTUAL_PROCESSOR_ID, v->vpid);
-	if (vmx.cpu2 & SECONDARY_EXEC_ENCLS_EXITING)
-		vmwrite(ENCLS_EXITING_BITMAP, ~0ULL);
-	if (vmx.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL)
-		vmwrite(HOST_IA32_PERF_GLOBAL_CTRL, 0);
-	if (vmx.entry & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
-		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
-	vmwrite(VMCS_LINK_POINTER, ~0ULL);
-	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
-	vmwrite(GUEST_DR7, DR7_FIXED_1);
-	vmwrite(GUEST_IA32_EFER, EFER_LME | EFER_LMA | EFER_SCE | EFER_NX);
+		vmcs_write(VIRTUAL_PROCESSOR_ID, v->vpid);
+	if (ctl.cpu2 & SECONDARY_EXEC_ENCLS_EXITING)
+		vmcs_write(ENCLS_EXITING_BITMAP, ~0ULL);
+	if (ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL)
+		vmcs_write(HOST_IA32_PERF_GLOBAL_CTRL, 0);
+	if (ctl.entry & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
+		vmcs_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+	vmcs_write(VMCS_LINK_POINTER, ~0ULL);
+	vmcs_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
+	vmcs_write(GUEST_DR7, DR7_FIXED_1);
+	vmcs_write(GUEST_IA32_EFER, EFER_LME | EFER_LMA | EFER_SCE | EFER_NX);
 
 	/* The host owns every bit: what the guest changes exits (SDM 24.6.6). */
-	vmwrite(CR0_GUEST_HOST_MASK, ~0ULL);
-	vmwrite(CR4_GUEST_HOST_MASK, ~0ULL);
+	vmcs_write(CR0_GUEST_HOST_MASK, ~0ULL);
+	vmcs_write(CR4_GUEST_HOST_MASK, ~0ULL);
 
-	vmwrite(HOST_CR0, read_cr0());
-	vmwrite(HOST_CS_SELECTOR, __KERNEL_CS);
-	vmwrite(HOST_SS_SELECTOR, __KERNEL_DS);
-	vmwrite(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
+	vmcs_write(HOST_CR0, read_cr0());
+	vmcs_write(HOST_CS_SELECTOR, __KERNEL_CS);
+	vmcs_write(HOST_SS_SELECTOR, __KERNEL_DS);
+	vmcs_write(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
 	store_idt(&idt);
-	vmwrite(HOST_IDTR_BASE, idt.address);
-	vmwrite(HOST_RIP, (unsigned long)dune_vmx_exit);
+	vmcs_write(HOST_IDTR_BASE, idt.address);
+	vmcs_write(HOST_RIP, (unsigned long)dune_vmx_exit);
 }
 
 static void vmx_vcpu_free(struct dune_vcpu *vcpu)
@@ -596,75 +578,77 @@ static int vmx_vcpu_init(struct dune_vcpu *vcpu)
 	v->cpu = -1;
 	vcpu->arch = v;
 	/* VPID 0 is the host.  Without one each entry and exit flushes (SDM 28.4.3). */
-	if (vmx.cpu2 & SECONDARY_EXEC_ENABLE_VPID)
+	if (ctl.cpu2 & SECONDARY_EXEC_ENABLE_VPID)
 		vpid = ida_alloc_range(&vpids, 1, VMX_NR_VPIDS - 1, GFP_KERNEL);
 	v->vpid = max(vpid, 0);
 
 	preempt_disable();
-	vmclear(__pa(v->vmcs));		/* SDM 24.11.3: before its first use */
+	VMX_INSN_PA("vmclear", v->vmcs);		/* SDM 24.11.3: before its first use */
 	vmx_load(vcpu);
 	init_vmcs(vcpu);
 	preempt_enable();
 	return 0;
 }
 
-static void write_seg(unsigned long sel_field, u16 sel, u64 base, u32 limit, u32 ar)
-{
-	/* The four fields of a segment lie equally far into their groups. */
-	unsigned long i = sel_field - GUEST_ES_SELECTOR;
-
-	vmwrite(sel_field, sel);
-	vmwrite(GUEST_ES_BASE + i, base);
-	vmwrite(GUEST_ES_LIMIT + i, limit);
-	vmwrite(GUEST_ES_AR_BYTES + i, ar);
-}
-
 /* PE, PG and NE are always on in VMX operation (SDM 23.8), as in dune.h. */
 static void set_cr0(struct vmx_vcpu *v, u64 val)
 {
 	v->cr0 = val;
-	vmwrite(GUEST_CR0, val);
-	vmwrite(CR0_READ_SHADOW, val);
+	vmcs_write(GUEST_CR0, val);
+	vmcs_write(CR0_READ_SHADOW, val);
 }
 
 /* Machine checks stay on; VMXE must be. */
 static void set_cr4(struct vmx_vcpu *v, u64 val)
 {
 	v->cr4 = val;
-	vmwrite(GUEST_CR4, val | X86_CR4_VMXE | X86_CR4_MCE);
-	vmwrite(CR4_READ_SHADOW, val);
+	vmcs_write(GUEST_CR4, val | X86_CR4_VMXE | X86_CR4_MCE);
+	vmcs_write(CR4_READ_SHADOW, val);
 }
+
+/* Fields that dune_state and the VMCS have alike. */
+static const struct {
+	u16 field;
+	u8 offset, size;
+} state_fields[] = {
+#define STATE(f, m)	{ f, offsetof(struct dune_state, m), sizeof_field(struct dune_state, m) }
+	STATE(GUEST_CR3, cr3), STATE(GUEST_FS_BASE, fs_base), STATE(GUEST_GS_BASE, gs_base),
+	STATE(GUEST_GDTR_BASE, gdt_base), STATE(GUEST_GDTR_LIMIT, gdt_limit),
+	STATE(GUEST_IDTR_BASE, idt_base), STATE(GUEST_IDTR_LIMIT, idt_limit),
+	STATE(GUEST_TR_SELECTOR, tr), STATE(GUEST_TR_BASE, tr_base),
+	STATE(GUEST_TR_LIMIT, tr_limit), STATE(GUEST_CS_SELECTOR, cs), STATE(GUEST_SS_SELECTOR, ss),
+};
 
 static void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 {
+	/* DPL 3 in data segments: a return to ring 3 keeps them. */
+	int i, cpl = st->cs & 3, dpl[] = { 3, cpl, cpl, 3, 3, 3 };
 	struct vmx_vcpu *v = to_vmx(vcpu);
-	int cpl = st->cs & 3;
+	u64 val;
 
 	vmx_get(vcpu);
-	/* DPL 3 in the data segments: a return to ring 3 keeps them. */
-	write_seg(GUEST_CS_SELECTOR, st->cs, 0, ~0U, AR_CODE64(cpl));
-	write_seg(GUEST_SS_SELECTOR, st->ss, 0, ~0U, AR_DATA(cpl));
-	write_seg(GUEST_DS_SELECTOR, 0, 0, ~0U, AR_DATA(3));
-	write_seg(GUEST_ES_SELECTOR, 0, 0, ~0U, AR_DATA(3));
-	write_seg(GUEST_FS_SELECTOR, 0, st->fs_base, ~0U, AR_DATA(3));
-	write_seg(GUEST_GS_SELECTOR, 0, st->gs_base, ~0U, AR_DATA(3));
-	write_seg(GUEST_LDTR_SELECTOR, 0, 0, 0, VMX_AR_UNUSABLE_MASK);
-	write_seg(GUEST_TR_SELECTOR, st->tr, st->tr_base, st->tr_limit, AR_TSS64_BUSY);
-	vmwrite(GUEST_GDTR_BASE, st->gdt_base);
-	vmwrite(GUEST_GDTR_LIMIT, st->gdt_limit);
-	vmwrite(GUEST_IDTR_BASE, st->idt_base);
-	vmwrite(GUEST_IDTR_LIMIT, st->idt_limit);
+	for (i = 0; i < 6; i++) {	/* ES CS SS DS FS GS: flat */
+		vmcs_write(GUEST_ES_SELECTOR + 2 * i, 0);
+		vmcs_write(GUEST_ES_BASE + 2 * i, 0);
+		vmcs_write(GUEST_ES_LIMIT + 2 * i, ~0U);
+		vmcs_write(GUEST_ES_AR_BYTES + 2 * i, i == 1 ? AR_CODE64(cpl) : AR_DATA(dpl[i]));
+	}
+	vmcs_write(GUEST_LDTR_SELECTOR, 0);
+	vmcs_write(GUEST_LDTR_AR_BYTES, VMX_AR_UNUSABLE_MASK);
+	vmcs_write(GUEST_TR_AR_BYTES, AR_TSS64_BUSY);
+	for (i = 0; i < ARRAY_SIZE(state_fields); i++) {
+		val = 0;
+		memcpy(&val, (void *)st + state_fields[i].offset, state_fields[i].size);
+		vmcs_write(state_fields[i].field, val);
+	}
 	set_cr0(v, st->cr0);
 	set_cr4(v, st->cr4);
-	vmwrite(GUEST_CR3, st->cr3);
-	vmwrite(GUEST_INTERRUPTIBILITY_INFO, 0);
-	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, 0);
-	vmx_put();
+	vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
+	vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	preempt_enable();
 
-	v->msr[0] = st->star;
-	v->msr[1] = st->lstar;
-	v->msr[2] = st->cstar;
-	v->msr[3] = st->sfmask;
+	for (i = 0; i < NR_MSRS; i++)
+		v->msr[i] = *(u64 *)((void *)st + own_msrs_state[i]);
 	v->kernel_gs_base = st->kernel_gs_base;
 	v->cpl = cpl;
 	v->flush = true;
@@ -673,28 +657,19 @@ static void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 static void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
 {
 	struct vmx_vcpu *v = to_vmx(vcpu);
+	u64 val;
+	int i;
 
 	vmx_get(vcpu);
-	st->cr3 = vmread(GUEST_CR3);
-	st->fs_base = vmread(GUEST_FS_BASE);
-	st->gs_base = vmread(GUEST_GS_BASE);
-	st->gdt_base = vmread(GUEST_GDTR_BASE);
-	st->gdt_limit = vmread(GUEST_GDTR_LIMIT);
-	st->idt_base = vmread(GUEST_IDTR_BASE);
-	st->idt_limit = vmread(GUEST_IDTR_LIMIT);
-	st->tr = vmread(GUEST_TR_SELECTOR);
-	st->tr_base = vmread(GUEST_TR_BASE);
-	st->tr_limit = vmread(GUEST_TR_LIMIT);
-	st->cs = vmread(GUEST_CS_SELECTOR);
-	st->ss = vmread(GUEST_SS_SELECTOR);
-	vmx_put();
-
+	for (i = 0; i < ARRAY_SIZE(state_fields); i++) {
+		val = vmcs_read(state_fields[i].field);
+		memcpy((void *)st + state_fields[i].offset, &val, state_fields[i].size);
+	}
+	preempt_enable();
+	for (i = 0; i < NR_MSRS; i++)
+		*(u64 *)((void *)st + own_msrs_state[i]) = v->msr[i];
 	st->cr0 = v->cr0;
 	st->cr4 = v->cr4;
-	st->star = v->msr[0];
-	st->lstar = v->msr[1];
-	st->cstar = v->msr[2];
-	st->sfmask = v->msr[3];
 	st->kernel_gs_base = v->kernel_gs_base;
 }
 
@@ -705,8 +680,8 @@ static u64 vmx_read_cr(struct dune_vcpu *vcpu, int cr)
 	if (cr != 3)
 		return cr ? to_vmx(vcpu)->cr4 : to_vmx(vcpu)->cr0;
 	vmx_get(vcpu);
-	val = vmread(GUEST_CR3);
-	vmx_put();
+	val = vmcs_read(GUEST_CR3);
+	preempt_enable();
 	return val;
 }
 
@@ -717,7 +692,7 @@ static void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 		set_cr0(to_vmx(vcpu), val);
 	else
 		set_cr4(to_vmx(vcpu), val);
-	vmx_put();
+	preempt_enable();
 	/* The instruction would have dropped what is cached (SDM 4.10.4.1). */
 	to_vmx(vcpu)->flush = true;
 }
@@ -745,36 +720,34 @@ static u64 vmx_make_table(u64 pa)
 	return pa | VMX_EPT_RWX_MASK;
 }
 
-/* DUNE_ACCESS_* are the bits of entries and of qualifications (SDM table 27-7). */
-static_assert(DUNE_ACCESS_READ == VMX_EPT_READABLE_MASK &&
-	      DUNE_ACCESS_WRITE == VMX_EPT_WRITABLE_MASK &&
-	      DUNE_ACCESS_EXEC == VMX_EPT_EXECUTABLE_MASK);
-
 static u32 vmx_leaf_access(u64 entry)
 {
-	return entry & VMX_EPT_RWX_MASK;
+	return (entry & VMX_EPT_READABLE_MASK ? DUNE_ACCESS_READ : 0) |
+	       (entry & VMX_EPT_WRITABLE_MASK ? DUNE_ACCESS_WRITE : 0) |
+	       (entry & VMX_EPT_EXECUTABLE_MASK ? DUNE_ACCESS_EXEC : 0);
 }
 
+/* SDM table 27-7: bits 2:0 are those of an entry. */
 static void decode_ept(struct vmx_vcpu *v, struct dune_exit *x)
 {
 	x->stat = DUNE_STAT_FAULT;
-	x->gpa = vmread(GUEST_PHYSICAL_ADDRESS);
-	x->access = x->hw_info & VMX_EPT_RWX_MASK;
+	x->gpa = vmcs_read(GUEST_PHYSICAL_ADDRESS);
+	x->access = vmx_leaf_access(x->hw_info);
 	if (v->cpl == 3)
 		x->access |= DUNE_ACCESS_USER;
 	x->gva_valid = x->hw_info & EPT_VIOLATION_GVA_IS_VALID;
 	if (!x->gva_valid)
 		return;
-	x->gva = vmread(GUEST_LINEAR_ADDRESS);
+	x->gva = vmcs_read(GUEST_LINEAR_ADDRESS);
 	if (!(x->hw_info & EPT_VIOLATION_GVA_TRANSLATED))
 		x->access |= DUNE_ACCESS_WALK;
 }
 
-/* The instruction is done, or has nothing to do: skip it. */
-static void skip(struct dune_exit *x)
+/* An exception, or DUNE_INSN_SKIP for what is done or has nothing to do. */
+static void answer(struct dune_exit *x, u8 vector)
 {
 	x->stat = DUNE_STAT_INSN;
-	x->vector = DUNE_INSN_SKIP;
+	x->vector = vector;
 }
 
 /* SDM table 27-3.  LMSW stays undecoded and is refused. */
@@ -788,7 +761,7 @@ static void decode_cr(struct vmx_vcpu *v, struct dune_exit *x)
 	x->decoded = type <= 1;		/* MOV to, MOV from */
 	if (type == 2) {		/* CLTS */
 		set_cr0(v, v->cr0 & ~X86_CR0_TS);
-		skip(x);
+		answer(x, DUNE_INSN_SKIP);
 	}
 }
 
@@ -815,12 +788,12 @@ static void decode_wrmsr(struct dune_vcpu *vcpu, struct dune_exit *x)
 	    ((msr == MSR_LSTAR || msr == MSR_CSTAR) && sign_extend64(val, 47) != val))
 		return;
 	to_vmx(vcpu)->msr[i] = val;
-	skip(x);
+	answer(x, DUNE_INSN_SKIP);
 }
 
 static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
 {
-	u32 info = vmread(VM_EXIT_INTR_INFO), type = info & INTR_INFO_INTR_TYPE_MASK;
+	u32 info = vmcs_read(VM_EXIT_INTR_INFO), type = info & INTR_INFO_INTR_TYPE_MASK;
 
 	if (type == INTR_TYPE_NMI_INTR) {
 		x->stat = DUNE_STAT_NMI;
@@ -832,16 +805,16 @@ static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
 	x->vector = info & INTR_INFO_VECTOR_MASK;
 	x->has_error_code = info & INTR_INFO_DELIVER_CODE_MASK;
 	if (x->has_error_code)
-		x->error_code = vmread(VM_EXIT_INTR_ERROR_CODE);
+		x->error_code = vmcs_read(VM_EXIT_INTR_ERROR_CODE);
 	if (x->vector == X86_TRAP_MC)
 		asm volatile("int $18" : : : "memory");
 	if (x->vector != X86_TRAP_DB)
 		return;
-	x->hw_info = vmread(EXIT_QUALIFICATION);
+	x->hw_info = vmcs_read(EXIT_QUALIFICATION);
 	x->dr6 = x->hw_info;
 	/* INT1 is a trap: its handler returns to what is behind it. */
 	if (type == INTR_TYPE_PRIV_SW_EXCEPTION)
-		vcpu->regs.rip += vmread(VM_EXIT_INSTRUCTION_LEN);
+		vcpu->regs.rip += vmcs_read(VM_EXIT_INSTRUCTION_LEN);
 }
 
 /*
@@ -851,7 +824,7 @@ static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
  */
 static void keep_event(struct dune_vcpu *vcpu)
 {
-	u32 info = vmread(IDT_VECTORING_INFO_FIELD);
+	u32 info = vmcs_read(IDT_VECTORING_INFO_FIELD);
 
 	if (!(info & VECTORING_INFO_VALID_MASK) ||
 	    (info & VECTORING_INFO_TYPE_MASK) != INTR_TYPE_HARD_EXCEPTION)
@@ -863,37 +836,50 @@ static void keep_event(struct dune_vcpu *vcpu)
 		.has_error_code = info & VECTORING_INFO_DELIVER_CODE_MASK,
 	};
 	if (vcpu->event.has_error_code)
-		vcpu->event.error_code = vmread(IDT_VECTORING_ERROR_CODE);
+		vcpu->event.error_code = vmcs_read(IDT_VECTORING_ERROR_CODE);
 }
 
-/* Exits of instructions (SDM appendix C): what to count, what to raise. */
-static const struct {
-	u8 known, stat, vector;
-} insn_exits[] = {
-#define COUNT(s)	{ 1, DUNE_STAT_##s, 0 }
-#define ANSWER(v)	{ 1, DUNE_STAT_INSN, v }
-	[EXIT_REASON_CPUID]		= COUNT(CPUID),
-	[EXIT_REASON_HLT]		= COUNT(HLT),
-	[EXIT_REASON_IO_INSTRUCTION]	= COUNT(IO),
-	[EXIT_REASON_MSR_READ]		= COUNT(MSR),
-	[EXIT_REASON_MSR_WRITE]		= COUNT(MSR),
-	[EXIT_REASON_CR_ACCESS]		= COUNT(CR),
-	[EXIT_REASON_DR_ACCESS]		= COUNT(DR),
-	[EXIT_REASON_INVD]		= ANSWER(DUNE_INSN_SKIP),
-	[EXIT_REASON_WBINVD]		= ANSWER(DUNE_INSN_SKIP),
-	[EXIT_REASON_XSETBV]		= ANSWER(X86_TRAP_GP),
-	[EXIT_REASON_RDPMC]		= ANSWER(X86_TRAP_GP),
-	[EXIT_REASON_VMCLEAR ... EXIT_REASON_VMON] = ANSWER(X86_TRAP_UD),
-	[EXIT_REASON_INVEPT]		= ANSWER(X86_TRAP_UD),
-	[EXIT_REASON_INVVPID]		= ANSWER(X86_TRAP_UD),
-	[EXIT_REASON_VMFUNC]		= ANSWER(X86_TRAP_UD),
-	[EXIT_REASON_ENCLS]		= ANSWER(X86_TRAP_UD),
-	[EXIT_REASON_MONITOR_INSTRUCTION] = ANSWER(X86_TRAP_UD),
-	[EXIT_REASON_MWAIT_INSTRUCTION]	= ANSWER(X86_TRAP_UD),
-	[EXIT_GETSEC]			= ANSWER(X86_TRAP_UD),
-	[EXIT_RSM]			= ANSWER(X86_TRAP_UD),
-	[EXIT_PCONFIG]			= ANSWER(X86_TRAP_UD),
+/* Instructions that exit (SDM appendix C): what they count as. */
+static const u8 counted_exits[] = {
+	[EXIT_REASON_CPUID]		= DUNE_STAT_CPUID,
+	[EXIT_REASON_HLT]		= DUNE_STAT_HLT,
+	[EXIT_REASON_IO_INSTRUCTION]	= DUNE_STAT_IO,
+	[EXIT_REASON_MSR_READ]		= DUNE_STAT_MSR,
+	[EXIT_REASON_MSR_WRITE]		= DUNE_STAT_MSR,
+	[EXIT_REASON_CR_ACCESS]		= DUNE_STAT_CR,
+	[EXIT_REASON_DR_ACCESS]		= DUNE_STAT_DR,
 };
+
+/* Those that are no-ops, #GP and #UD. */
+#define SKIP_EXITS	(BIT_ULL(EXIT_REASON_INVD) | BIT_ULL(EXIT_REASON_WBINVD))
+#define GP_EXITS	(BIT_ULL(EXIT_REASON_XSETBV) | BIT_ULL(EXIT_REASON_RDPMC))
+#define UD_EXITS	(BIT_ULL(EXIT_GETSEC) | BIT_ULL(EXIT_RSM) |			\
+			 GENMASK_ULL(EXIT_REASON_VMON, EXIT_REASON_VMCLEAR) |		\
+			 BIT_ULL(EXIT_REASON_MWAIT_INSTRUCTION) |			\
+			 BIT_ULL(EXIT_REASON_MONITOR_INSTRUCTION) |			\
+			 BIT_ULL(EXIT_REASON_INVEPT) | BIT_ULL(EXIT_REASON_INVVPID) |	\
+			 BIT_ULL(EXIT_REASON_VMFUNC) | BIT_ULL(EXIT_REASON_ENCLS))
+
+static void decode_insn(struct dune_vcpu *vcpu, struct dune_exit *x, u16 reason)
+{
+	u64 bit = reason < 64 ? BIT_ULL(reason) : 0;
+
+	x->insn_len = vmcs_read(VM_EXIT_INSTRUCTION_LEN);
+	if (reason < ARRAY_SIZE(counted_exits) && counted_exits[reason])
+		x->stat = counted_exits[reason];
+	else if (bit & (SKIP_EXITS | GP_EXITS | UD_EXITS))
+		answer(x, bit & SKIP_EXITS ? DUNE_INSN_SKIP :
+			  bit & GP_EXITS ? X86_TRAP_GP : X86_TRAP_UD);
+	else
+		x->stat = DUNE_STAT_OTHER;
+
+	if (x->stat == DUNE_STAT_CR)
+		decode_cr(to_vmx(vcpu), x);
+	else if (x->stat == DUNE_STAT_DR)
+		decode_dr(x);
+	else if (reason == EXIT_REASON_MSR_WRITE)
+		decode_wrmsr(vcpu, x);
+}
 
 /* IRQs off, the VMCS is current. */
 static void decode_exit(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
@@ -918,25 +904,13 @@ static void decode_exit(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 		return;
 	}
 
-	x->hw_info = vmread(EXIT_QUALIFICATION);
+	x->hw_info = vmcs_read(EXIT_QUALIFICATION);
 	if (reason == EXIT_REASON_EPT_VIOLATION) {
 		keep_event(vcpu);
 		decode_ept(v, x);
-		return;
+	} else {
+		decode_insn(vcpu, x, reason);
 	}
-	if (reason >= ARRAY_SIZE(insn_exits) || !insn_exits[reason].known) {
-		x->stat = DUNE_STAT_OTHER;
-		return;
-	}
-	x->stat = insn_exits[reason].stat;
-	x->vector = insn_exits[reason].vector;
-	x->insn_len = vmread(VM_EXIT_INSTRUCTION_LEN);
-	if (x->stat == DUNE_STAT_CR)
-		decode_cr(v, x);
-	else if (x->stat == DUNE_STAT_DR)
-		decode_dr(x);
-	else if (reason == EXIT_REASON_MSR_WRITE)
-		decode_wrmsr(vcpu, x);
 }
 
 /* The CPU refused the VMCS: nothing ran (SDM 26.1, 26.8). */
@@ -947,7 +921,7 @@ static void entry_failed(struct dune_vcpu *vcpu, int err)
 	x->stat = DUNE_STAT_OTHER;
 	x->entry_failed = true;
 	if (err) {
-		x->hw_reason = err == VMX_FAILED ? vmread(VM_INSTRUCTION_ERROR) : 0;
+		x->hw_reason = err == VMX_FAILED ? vmcs_read(VM_INSTRUCTION_ERROR) : 0;
 		pr_err_ratelimited("VM entry failed, VM-instruction error %u\n", x->hw_reason);
 	} else if ((u16)x->hw_reason == EXIT_REASON_MCE_DURING_VMENTRY) {
 		asm volatile("int $18" : : : "memory");
@@ -955,9 +929,9 @@ static void entry_failed(struct dune_vcpu *vcpu, int err)
 		x->stat = DUNE_STAT_EXCEPTION;
 		x->vector = X86_TRAP_MC;
 	} else {
-		x->hw_info = vmread(EXIT_QUALIFICATION);
+		x->hw_info = vmcs_read(EXIT_QUALIFICATION);
 	}
-	vmwrite(VM_ENTRY_INTR_INFO_FIELD, 0);
+	vmcs_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 }
 
 static void put_event(struct dune_event *ev)
@@ -967,22 +941,23 @@ static void put_event(struct dune_event *ev)
 	if (ev->has_error_code) {
 		info |= INTR_INFO_DELIVER_CODE_MASK;
 		/* SDM 26.2.1.3: bits 31:15 must be 0 */
-		vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, ev->error_code & 0x7fff);
+		vmcs_write(VM_ENTRY_EXCEPTION_ERROR_CODE, ev->error_code & 0x7fff);
 	}
-	vmwrite(VM_ENTRY_INTR_INFO_FIELD, info);
+	vmcs_write(VM_ENTRY_INTR_INFO_FIELD, info);
 	ev->valid = false;
 }
 
 static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 {
-	bool moved = vmupdate(GUEST_RIP, &v->rip, vcpu->regs.rip);
+	const u64 eptp[] = { make_eptp(vcpu->vm), 0 };
+	bool moved = vmcs_update(GUEST_RIP, &v->rip, vcpu->regs.rip);
 
-	moved |= vmupdate(GUEST_RFLAGS, &v->rflags, vcpu->regs.rflags);
-	vmupdate(GUEST_RSP, &v->rsp, vcpu->regs.rsp);
+	moved |= vmcs_update(GUEST_RFLAGS, &v->rflags, vcpu->regs.rflags);
+	vmcs_update(GUEST_RSP, &v->rsp, vcpu->regs.rsp);
 	/* The shadow of STI or MOV SS does not reach past a skipped instruction. */
-	if (moved && vmread(GUEST_INTERRUPTIBILITY_INFO)) {
-		vmwrite(GUEST_INTERRUPTIBILITY_INFO, 0);
-		vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	if (moved && vmcs_read(GUEST_INTERRUPTIBILITY_INFO)) {
+		vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
+		vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 	}
 	if (vcpu->event.valid)
 		put_event(&vcpu->event);
@@ -994,7 +969,8 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 	 * under this EPTP (SDM 28.4.3.1), so no INVVPID is ever needed.
 	 */
 	if ((vcpu->flush || v->flush) &&
-	    !invept(VMX_EPT_EXTENT_CONTEXT, make_eptp(vcpu->vm)))
+	    !VMX_INSN("invept %[desc], %[type]", [desc] "m" (eptp),
+		      [type] "r" (VMX_EPT_EXTENT_CONTEXT + 0UL)))
 		pr_err_ratelimited("INVEPT failed\n");
 	v->flush = false;
 }
@@ -1034,7 +1010,9 @@ static void leave_host(struct vmx_vcpu *v, struct host_regs *h)
 	savesegment(gs, h->gs);
 	store_ldt(h->ldt);
 	rdmsrq(MSR_KERNEL_GS_BASE, h->kernel_gs_base);
-	rdmsrq(MSR_IA32_DEBUGCTLMSR, h->debugctl);
+	h->debugctl = 0;
+	if (has_debugctl)
+		rdmsrq(MSR_IA32_DEBUGCTLMSR, h->debugctl);
 	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
 		rdmsrq(MSR_IA32_SPEC_CTRL, h->spec_ctrl);
 
@@ -1042,12 +1020,12 @@ static void leave_host(struct vmx_vcpu *v, struct host_regs *h)
 		val = rdfsbase();
 	else
 		rdmsrq(MSR_FS_BASE, val);
-	vmupdate(HOST_FS_BASE, &v->host_fs_base, val);
-	vmupdate(HOST_CR3, &v->host_cr3, __read_cr3());
-	vmupdate(HOST_CR4, &v->host_cr4, __read_cr4());
-	if (vmx.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL) {
+	vmcs_update(HOST_FS_BASE, &v->host_fs_base, val);
+	vmcs_update(HOST_CR3, &v->host_cr3, __read_cr3());
+	vmcs_update(HOST_CR4, &v->host_cr4, __read_cr4());
+	if (ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL) {
 		rdmsrq(MSR_CORE_PERF_GLOBAL_CTRL, val);
-		vmupdate(HOST_IA32_PERF_GLOBAL_CTRL, &v->host_perf, val);
+		vmcs_update(HOST_IA32_PERF_GLOBAL_CTRL, &v->host_perf, val);
 	}
 
 	for (i = 0; i < NR_MSRS; i++)
@@ -1121,16 +1099,19 @@ static void vmx_enter(struct dune_vcpu *vcpu)
 
 	vcpu->cr2 = native_read_cr2();
 	if (!err)
-		x->hw_reason = vmread(VM_EXIT_REASON);
+		x->hw_reason = vmcs_read(VM_EXIT_REASON);
 	if (err || x->hw_reason & VMX_EXIT_REASONS_FAILED_VMENTRY) {
 		entry_failed(vcpu, err);
 		return;
 	}
 	v->launched = true;
-	vcpu->regs.rip = v->rip = vmread(GUEST_RIP);
-	vcpu->regs.rsp = v->rsp = vmread(GUEST_RSP);
-	vcpu->regs.rflags = v->rflags = vmread(GUEST_RFLAGS);
-	v->cpl = VMX_AR_DPL(vmread(GUEST_SS_AR_BYTES));
+	v->rip = vmcs_read(GUEST_RIP);
+	v->rsp = vmcs_read(GUEST_RSP);
+	v->rflags = vmcs_read(GUEST_RFLAGS);
+	vcpu->regs.rip = v->rip;
+	vcpu->regs.rsp = v->rsp;
+	vcpu->regs.rflags = v->rflags;
+	v->cpl = VMX_AR_DPL(vmcs_read(GUEST_SS_AR_BYTES));
 	decode_exit(vcpu, v);
 }
 

@@ -10,7 +10,7 @@
 #define VMX_FAILED		1	/* VMfailValid or VMfailInvalid, SDM 30.2 */
 #define VMX_FAULTED		2
 
-#define VMX_HOST_RSP		0x6c14	/* HOST_RSP of asm/vmx.h, which is not for assembly */
+#define VMX_HOST_RSP		0x6c14	/* HOST_RSP, for assembly */
 
 #ifndef __ASSEMBLY__
 struct dune_regs;

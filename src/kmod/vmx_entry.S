@@ -41,13 +41,9 @@
  * is in the VMCS), VMX_FAULTED if it faulted (VMX is off).
  */
 SYM_FUNC_START(dune_vmx_enter)
-	push	%rbp
-	push	%rbx
-	push	%r12
-	push	%r13
-	push	%r14
-	push	%r15
-	push	%rdi
+	.irp	reg, rbp, rbx, r12, r13, r14, r15, rdi
+	push	%\reg
+	.endr
 
 	cmp	%rsp, (%rsi)
 	je	1f
@@ -67,14 +63,9 @@ SYM_FUNC_START(dune_vmx_enter)
 	mov	REGS_RBX(%rdi), %rbx
 	mov	REGS_RBP(%rdi), %rbp
 	mov	REGS_RSI(%rdi), %rsi
-	mov	REGS_R8(%rdi), %r8
-	mov	REGS_R9(%rdi), %r9
-	mov	REGS_R10(%rdi), %r10
-	mov	REGS_R11(%rdi), %r11
-	mov	REGS_R12(%rdi), %r12
-	mov	REGS_R13(%rdi), %r13
-	mov	REGS_R14(%rdi), %r14
-	mov	REGS_R15(%rdi), %r15
+	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
+	mov	REGS_R8 + 8 * (\n - 8)(%rdi), %r\n
+	.endr
 	mov	REGS_RDI(%rdi), %rdi
 
 	/* After the last load of host memory: nothing stays in the buffers. */
@@ -101,14 +92,9 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 	mov	%rbx, REGS_RBX(%rdi)
 	mov	%rbp, REGS_RBP(%rdi)
 	mov	%rsi, REGS_RSI(%rdi)
-	mov	%r8, REGS_R8(%rdi)
-	mov	%r9, REGS_R9(%rdi)
-	mov	%r10, REGS_R10(%rdi)
-	mov	%r11, REGS_R11(%rdi)
-	mov	%r12, REGS_R12(%rdi)
-	mov	%r13, REGS_R13(%rdi)
-	mov	%r14, REGS_R14(%rdi)
-	mov	%r15, REGS_R15(%rdi)
+	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
+	mov	%r\n, REGS_R8 + 8 * (\n - 8)(%rdi)
+	.endr
 	pop	REGS_RDI(%rdi)
 	xor	%ebx, %ebx
 	jmp	.Lout
@@ -121,20 +107,9 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 
 .Lout:
 	/* No guest value may steer what runs speculatively from here on. */
-	xor	%eax, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%ebp, %ebp
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
-	xor	%r12d, %r12d
-	xor	%r13d, %r13d
-	xor	%r14d, %r14d
-	xor	%r15d, %r15d
+	.irp	reg, eax, ecx, edx, esi, edi, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
+	xor	%\reg, %\reg
+	.endr
 
 	/* Nor a return address that the guest left: before the first RET. */
 	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
@@ -156,13 +131,9 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 #endif
 
 	mov	%ebx, %eax
-	pop	%rdi
-	pop	%r15
-	pop	%r14
-	pop	%r13
-	pop	%r12
-	pop	%rbx
-	pop	%rbp
+	.irp	reg, rdi, r15, r14, r13, r12, rbx, rbp
+	pop	%\reg
+	.endr
 	RET
 
 	_ASM_EXTABLE(.Lvmwrite, .Lfaulted)

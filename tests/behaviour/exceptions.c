@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 
 #define TF_FLAG		(1UL << 8)
-#define BAD_SELECTOR	0xfff8
+#define BAD_SELECTOR	0x7ff8		/* re-injection may not carry bit 15 (SDM 27.2.1.3) */
 #define NON_CANONICAL	0x8000000000000000UL
 
 /* What a handler saw, and what it should have seen. */

@@ -80,7 +80,7 @@ static int do_int3(unsigned int i) { (void)i; asm volatile("int3"); return 0; }
 static int do_gp(unsigned int i)
 {
 	(void)i;
-	asm volatile("movw %w0, %%fs" : : "r"(0xfff8));
+	asm volatile("movw %w0, %%fs" : : "r"(0x7ff8));
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef TESTS_FUZZ_GUEST_H
 #define TESTS_FUZZ_GUEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,7 +16,11 @@
 #define REGION		(2UL << 20)
 
 /* Where the pages of a worker's guest lie in its region. */
-enum { PML4 = 0x0000, PDPT = 0x1000, PD = 0x2000, CODE = 0x3000, STACK = 0x5000, TABLES = 0x6000 };
+enum {
+	PML4 = 0x0000, PDPT = 0x1000, PD = 0x2000,
+	CODE = 0x3000, HANDLERS = 0x4000, STACK = 0x5000,
+	GDT = 0x6000, TSS = 0x6080, IDT = 0x7000, IST_TOP = 0x9ff0, FORBIDDEN = 0x10000,
+};
 
 struct worker {
 	uint64_t rng;
@@ -110,10 +115,10 @@ static struct dune_state guest_state(struct worker *w)
 
 	st.cr3 = w->gpa + PML4;
 	st.cr4 |= w->info.cr4_allowed & 0x600;		/* OSFXSR OSXMMEXCPT */
-	st.gdt_base = (uint64_t)w->region + TABLES;
-	st.idt_base = (uint64_t)w->region + TABLES + 0x100;
+	st.gdt_base = (uint64_t)w->region + GDT;
+	st.idt_base = (uint64_t)w->region + IDT;
 	st.idt_limit = 0xfff;
-	st.tr_base = (uint64_t)w->region + TABLES + 0x80;
+	st.tr_base = (uint64_t)w->region + TSS;
 	st.lstar = (uint64_t)w->region + CODE;
 	st.star = (uint64_t)0x1b << 48 | (uint64_t)0x10 << 32;
 	return st;
@@ -128,7 +133,11 @@ static void guest_regs(struct worker *w)
 	w->run->inject.valid = 0;
 }
 
-/* Length, bytes.  What ring 0 may try on the host. */
+/*
+ * Length, bytes.  What ring 0 may try on the host.  LTR is not here: QEMU's
+ * TCG takes a null selector, which no CPU does, and then aborts itself
+ * ("invalid tss") on the next exception.
+ */
 static const unsigned char insns[][9] = {
 	{ 3, 0x0f, 0x01, 0xc1 },		/* vmcall */
 	{ 3, 0x0f, 0x01, 0xd9 },		/* vmmcall */
@@ -150,7 +159,6 @@ static const unsigned char insns[][9] = {
 	{ 3, 0x0f, 0x01, 0x10 },		/* lgdt (rax) */
 	{ 3, 0x0f, 0x01, 0x18 },		/* lidt (rax) */
 	{ 3, 0x0f, 0x01, 0xf0 },		/* lmsw ax */
-	{ 3, 0x0f, 0x00, 0xd8 },		/* ltr ax */
 	{ 3, 0x0f, 0x00, 0xd0 },		/* lldt ax */
 	{ 2, 0x0f, 0x30 },			/* wrmsr */
 	{ 2, 0x0f, 0x32 },			/* rdmsr */
@@ -181,7 +189,6 @@ static const unsigned char insns[][9] = {
 	{ 2, 0xcd, 0x02 },			/* int 2 */
 	{ 2, 0x48, 0xcf },			/* iretq */
 	{ 2, 0xff, 0x28 },			/* ljmp *(rax) */
-	{ 2, 0xeb, 0xfe },			/* jmp . */
 	{ 2, 0x8e, 0xd8 },			/* mov ax, ds */
 	{ 2, 0x8e, 0xd0 },			/* mov ax, ss */
 	{ 2, 0xf3, 0x90 },			/* pause */
@@ -204,16 +211,30 @@ static uint32_t some_msr(struct worker *w)
 	return below(w, 3) ? msrs[below(w, sizeof(msrs) / sizeof(msrs[0]))] : (uint32_t)rnd(w);
 }
 
-static size_t emit_load(struct worker *w, unsigned char *p, unsigned char opcode, uint64_t value)
+/* mov $value, reg */
+static size_t emit_load(unsigned char *p, unsigned char opcode, uint64_t value)
 {
-	(void)w;
 	p[0] = 0x48;
-	p[1] = opcode;			/* mov imm64, reg */
+	p[1] = opcode;
 	memcpy(p + 2, &value, 8);
 	return 10;
 }
 
-/* Up to 40 instructions, with registers loaded to make some of them meaningful. */
+/* From @offset to the end of the page NOPs, then an access that ends the run in any ring. */
+static void slide_out(struct worker *w, size_t offset)
+{
+	unsigned char *end = w->region + (offset | 0xfff) + 1;
+	uint64_t forbidden = (uint64_t)w->region + FORBIDDEN;
+
+	memset(w->region + offset, 0x90, (size_t)(end - w->region) - offset);
+	end[-9] = 0xa0;				/* mov forbidden, %al */
+	memcpy(end - 8, &forbidden, 8);
+}
+
+/*
+ * Some hundred instructions, with registers loaded to make some of them
+ * meaningful; then both vendors' hypercalls.
+ */
 static void write_code(struct worker *w)
 {
 	unsigned char *code = w->region + CODE;
@@ -224,13 +245,13 @@ static void write_code(struct worker *w)
 
 		switch (below(w, 6)) {
 		case 0:
-			at += emit_load(w, code + at, 0xb9, some_msr(w));	/* rcx */
+			at += emit_load(code + at, 0xb9, some_msr(w));	/* rcx */
 			break;
 		case 1:
-			at += emit_load(w, code + at, 0xb8, odd_number(w));	/* rax */
+			at += emit_load(code + at, 0xb8, odd_number(w));	/* rax */
 			break;
 		case 2:
-			at += emit_load(w, code + at, 0xba, odd_number(w));	/* rdx */
+			at += emit_load(code + at, 0xba, odd_number(w));	/* rdx */
 			break;
 		case 3:
 			if (!below(w, 8))
@@ -240,27 +261,59 @@ static void write_code(struct worker *w)
 		memcpy(code + at, insn + 1, insn[0]);
 		at += insn[0];
 	}
-	memcpy(code + at, (unsigned char[]){ 0x0f, 0x0b }, 2);
+	if (!below(w, 40))
+		memcpy(code + below(w, at), (unsigned char[]){ 0xeb, 0xfe }, 2);	/* jmp . */
+	memcpy(code + at, (unsigned char[]){ 0x0f, 0x01, 0xc1, 0x0f, 0x01, 0xd9 }, 6);
+	slide_out(w, CODE + at + 6);
 }
 
-/* Interrupt gates that lead back into the code, some of them broken. */
+/* Vectors that push an error code (SDM 6.13). */
+#define ERROR_CODES	(1U << 8 | 0x1fU << 10 | 1U << 17 | 1U << 21 | 3U << 29)
+
+/*
+ * Descriptor tables.  The handlers step three bytes ahead, so that a guest
+ * gets through its code whatever that raises; a few gates lead elsewhere.
+ */
 static void write_tables(struct worker *w)
 {
-	uint64_t *gdt = (uint64_t *)(void *)(w->region + TABLES);
-	uint64_t *idt = (uint64_t *)(void *)(w->region + TABLES + 0x100);
-	uint64_t target = (uint64_t)w->region + CODE;
+	static const unsigned char step[] = {
+		0x48, 0x83, 0xc4, 0x08,			/* add $8, %rsp: the error code */
+		0x48, 0x83, 0x04, 0x24, 0x03,		/* addq $3, (%rsp) */
+		0x48, 0xcf,				/* iretq */
+	};
+	uint64_t *gdt = (uint64_t *)(void *)(w->region + GDT);
+	uint64_t *idt = (uint64_t *)(void *)(w->region + IDT);
+	uint64_t handlers = (uint64_t)w->region + HANDLERS;
+	uint64_t ist = (uint64_t)w->region + IST_TOP;
 
+	slide_out(w, HANDLERS);
+	memcpy(w->region + HANDLERS, step, sizeof(step));
+	memset(w->region + GDT, 0, 0x1000);
 	gdt[2] = 0x00af9b000000ffffUL;
 	gdt[3] = 0x00cf93000000ffffUL;
 	gdt[5] = 0x00cff3000000ffffUL;
 	gdt[6] = 0x00affb000000ffffUL;
 	gdt[7] = 0x0000890000000067UL;
+	memcpy(w->region + TSS + 4, &ist, 8);		/* RSP0, for ring 3 */
+	memcpy(w->region + TSS + 36, &ist, 8);		/* IST1 */
 	for (unsigned int i = 0; i < 256; i++) {
-		uint64_t to = below(w, 20) ? target + below(w, 256) : odd_number(w);
+		bool error = i < 32 && (ERROR_CODES >> i & 1);
+		uint64_t to = below(w, 200) ? handlers + (error ? 0 : 4) : odd_number(w);
 
-		idt[2 * i] = (to & 0xffff) | 0x10UL << 16 | 0x8e00UL << 32 | (to >> 16 & 0xffff) << 48;
+		idt[2 * i] = (to & 0xffff) | 0x10UL << 16 | 0xee01UL << 32 |
+			     (to >> 16 & 0xffff) << 48;
 		idt[2 * i + 1] = to >> 32;
 	}
+}
+
+/* All of a guest's memory as it should be: the one before may have spoilt it. */
+static int build_guest(struct worker *w)
+{
+	if (build_tables(w))
+		return -1;
+	write_code(w);
+	write_tables(w);
+	return 0;
 }
 
 #endif /* TESTS_FUZZ_GUEST_H */

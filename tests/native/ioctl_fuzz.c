@@ -45,18 +45,17 @@ static void go(struct worker *w)
 
 static void run_guest(struct worker *w)
 {
-	struct dune_state st = guest_state(w);
+	struct dune_state st;
 
-	write_code(w);
-	write_tables(w);
+	if (build_guest(w))
+		_exit(4);
+	st = guest_state(w);
 	if (!below(w, 4))
 		st.cs |= 3, st.ss |= 3;
 	raw_ioctl(w->vcpu, DUNE_SET_STATE, &st);
 	guest_regs(w);
-	for (uint64_t n = below(w, 6); ; n--) {
+	for (uint64_t n = 1 + below(w, 8); n; n--) {
 		go(w);
-		if (!n)
-			break;
 		w->run->regs.rax = odd_number(w);
 	}
 }
@@ -84,8 +83,11 @@ static void mutate_state(struct worker *w, struct dune_state *st)
 
 static void odd_state(struct worker *w)
 {
-	struct dune_state st = guest_state(w);
+	struct dune_state st;
 
+	if (build_guest(w))
+		_exit(4);
+	st = guest_state(w);
 	mutate_state(w, &st);
 	if (raw_ioctl(w->vcpu, DUNE_SET_STATE, &st) == 0) {
 		guest_regs(w);
@@ -157,15 +159,14 @@ static void odd_memory(struct worker *w)
 	case 1:
 		mprotect(p, 4096, PROT_READ);
 		go(w);
-		mprotect(p, 4096, PROT_READ | PROT_WRITE);
+		mprotect(p, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
 		break;
 	default:
 		mprotect(p, 4096, PROT_NONE);
 		go(w);
-		mprotect(p, 4096, PROT_READ | PROT_WRITE);
+		mprotect(p, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
 		break;
 	}
-	build_tables(w);
 }
 
 static void use_from_child(struct worker *w)
@@ -204,7 +205,7 @@ static void one_call(struct worker *w)
 	default:
 		if (below(w, 4)) {
 			close_all(w);
-			if (open_all(w) || build_tables(w))
+			if (open_all(w) || build_guest(w))
 				_exit(4);
 		} else {
 			use_from_child(w);
@@ -234,7 +235,8 @@ static int worker_main(unsigned int nr, uint64_t seed)
 		return 3;
 	w.region = (unsigned char *)(((uintptr_t)p + REGION - 1) & ~(REGION - 1));
 	mprotect(w.region, REGION, PROT_READ | PROT_WRITE | PROT_EXEC);
-	if (open_all(&w) || build_tables(&w))
+	mprotect(w.region + FORBIDDEN, 4096, PROT_NONE);
+	if (open_all(&w) || build_guest(&w))
 		return 3;
 	sigaction(SIGALRM, &act, NULL);
 	setitimer(ITIMER_REAL, &tick, NULL);
@@ -280,12 +282,11 @@ static bool module_works(void)
 	struct dune_state st;
 
 	w.region = (unsigned char *)(((uintptr_t)p + REGION - 1) & ~(REGION - 1));
-	if (p == MAP_FAILED || open_all(&w) || build_tables(&w))
+	if (p == MAP_FAILED || open_all(&w) || build_guest(&w))
 		return false;
 	memcpy(w.region + CODE, load, sizeof(load));
 	memcpy(w.region + CODE + sizeof(load),
 	       insns[w.info.vendor == DUNE_VENDOR_SVM ? 1 : 0] + 1, 3);
-	write_tables(&w);
 	st = guest_state(&w);
 	if (raw_ioctl(w.vcpu, DUNE_SET_STATE, &st))
 		return false;

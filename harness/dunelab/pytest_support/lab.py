@@ -94,6 +94,7 @@ class Booted:
     engine_log: Path | None
     command_line: str
     workdir: Path
+    ssh_command: str = ""
     dispose: Callable[[], None] = lambda: None
 
 

@@ -25,9 +25,8 @@ UNIT_FOLDER = "unit"
 class Plan:
     """Options of this session, with the cells they mean."""
 
-    def __init__(self, config: pytest.Config, lab: Lab) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.lab = lab
         option = config.getoption
         self.request = CellRequest(
             engines=tuple(option("dunelab_engines")),
@@ -46,6 +45,12 @@ class Plan:
     def explicit(self) -> bool:
         """Whether anything was asked for by name."""
         return self.request != CellRequest()
+
+    @cached_property
+    def lab(self) -> Lab:
+        """What boots guests; made when first needed, so that plain runs start fast."""
+        lab: Lab = self.config.hook.pytest_dunelab_lab(config=self.config)
+        return lab
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:

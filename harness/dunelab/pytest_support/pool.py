@@ -9,7 +9,7 @@ not free.  A guest that died or was damaged is never handed out again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dunelab.deadline import Deadline
@@ -97,18 +97,25 @@ class GuestPool:
             self._pause(self._running)
         self._slots.give_back()
 
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Rest all guests and lend their slot to a machine that is not the pool's."""
+        self.rest()
+        self._slots.take(Deadline.after(SLOT_SECONDS, "free slot for a guest"))
+        try:
+            yield
+        finally:
+            self._slots.give_back()
+
     def close(self) -> None:
         """End all guests."""
         for key in list(self._guests):
             self._end(key)
         self._slots.give_back()
 
-    def release(self) -> list[Guest]:
-        """Hand over all guests without ending them (``--keep-guest``)."""
-        guests = list(self._guests.values())
-        self._guests.clear()
-        self._running = None
-        return guests
+    def held(self) -> list[Guest]:
+        """The guests that exist now."""
+        return list(self._guests.values())
 
     def _boot(self, cell: Cell, variant: Variant) -> Guest:
         self._progress(f"starting {cell} ({variant})")

@@ -35,7 +35,9 @@ class ProgramRun:
 
     @property
     def metrics(self) -> tuple[MetricResult, ...]:
-        return merge_runs([document.all_metrics() for document in self.documents], self.unit)
+        """What was measured; warm-up runs are judged like the others, not counted."""
+        measured = self.documents[self.program.warm_ups :]
+        return merge_runs([document.all_metrics() for document in measured], self.unit)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -56,7 +58,8 @@ class ProgramRun:
 def command_line(program: Program, folder: str = GUEST_FOLDER) -> str:
     """What is run in the guest."""
     command = shlex.quote(f"{folder}/{program.path}")
-    return f"cd {folder} && {command} {program.options.args}".rstrip()
+    # Not the last command: a shell that became the program could not tell its signal.
+    return f"cd {folder} && {command} {program.options.args}".rstrip() + "; exit $?"
 
 
 def run_program(
@@ -72,7 +75,7 @@ def run_program(
     environment = {"LD_LIBRARY_PATH": GUEST_FOLDER, **(env or {})}
     results: list[CommandResult] = []
     documents: list[ktap.KtapDocument] = []
-    for number in range(program.runs):
+    for number in range(program.warm_ups + program.runs):
         deadline = Deadline.after(
             program.options.timeout, f"end of {program.path} (run {number + 1})"
         )
@@ -152,8 +155,9 @@ def disagreements(
 
 def judge(run: ProgramRun, engine: EngineName) -> None:
     """Raise AssertionError with every reason why the program did not pass."""
+    __tracebackhide__ = True
     reasons = [
-        (f"run {number}: {reason}" if run.program.runs > 1 else reason)
+        (f"run {number}: {reason}" if len(run.results) > 1 else reason)
         for number, (result, document) in enumerate(
             zip(run.results, run.documents, strict=True), start=1
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
 
 from dunelab.spec import Cell
 

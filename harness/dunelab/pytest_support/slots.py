@@ -16,6 +16,8 @@ from pathlib import Path
 from dunelab.deadline import Deadline
 
 _POLL_SECONDS = 0.2
+# Who has just given a slot back lets the others look first; file locks have no queue.
+_COURTESY_SECONDS = 3 * _POLL_SECONDS
 
 
 def default_slots() -> int:
@@ -30,6 +32,7 @@ class Slots:
         self._folder = folder
         self._count = count
         self._held: int | None = None
+        self._given_back = float("-inf")
 
     @property
     def held(self) -> bool:
@@ -40,6 +43,9 @@ class Slots:
         if self._held is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
+        since = time.monotonic() - self._given_back
+        if since < _COURTESY_SECONDS:
+            time.sleep(_COURTESY_SECONDS - since)
         while True:
             for number in range(self._count):
                 if self._try(self._folder / f"slot-{number}"):
@@ -52,6 +58,7 @@ class Slots:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+            self._given_back = time.monotonic()
 
     def _try(self, path: Path) -> bool:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

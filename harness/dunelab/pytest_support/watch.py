@@ -57,7 +57,8 @@ class ConsoleWatch:
     def end(self, guest: Guest, test: str) -> tuple[tuple[Splat, ...], Late | None]:
         """Mark the end; the test's own splats, and those already late for it.
 
-        Allowed ones are left out.  Never raises for a dead guest: what its console holds is what there is.
+        Allowed ones are left out.  Never raises for a dead guest: what its
+        console holds is what there is.
         """
         machine = guest.machine
         try:
@@ -114,6 +115,7 @@ def describe(splats: Sequence[Splat], builds: Builds) -> str:
 
 def judge(splats: Sequence[Splat], expected: Sequence[str], builds: Builds) -> None:
     """Raise when the kernel said what it should not, or not what it should."""
+    __tracebackhide__ = True
     missing = [
         pattern
         for pattern in expected

@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import pytest
 from dunelab.errors import DunelabError, GuestDied
 from dunelab.pytest_support import recorder, runner
 from dunelab.pytest_support.header import SMP, Program, ProgramKind, Variant
-from dunelab.pytest_support.schedule import group_of, scope_of
 from dunelab.pytest_support.plan import Plan
 from dunelab.pytest_support.pool import Guest, GuestPool
 from dunelab.pytest_support.recorder import Record, folder_name, plain_id, write_logs
+from dunelab.pytest_support.schedule import group_of, scope_of
 from dunelab.pytest_support.slots import Slots, default_slots
 from dunelab.pytest_support.watch import ConsoleWatch, Late, describe, judge
 from dunelab.results.allowlist import read_allowlist
@@ -31,6 +32,7 @@ EXPECTED = pytest.StashKey[list[str]]()
 
 REPORT_KEY = "dunelab_results"
 OUTPUT_KEY = "dunelab_late"
+HOLD_POLL_SECONDS = 0.5
 
 
 def cell_of(item: pytest.Item) -> Cell | None:
@@ -74,25 +76,35 @@ class Worker:
         """Give each test that needs one a cell, and program tests their programs."""
         mark = metafunc.definition.get_closest_marker("guest_programs")
         if mark is not None:
-            self._generate_programs(metafunc, ProgramKind(mark.args[0]))
+            kind = ProgramKind(mark.args[0])
+            self._generate_programs(metafunc, kind, str(mark.kwargs.get("group", kind)))
         elif "cell" in metafunc.fixturenames:
-            cells = self._plan.cells
-            only = metafunc.definition.get_closest_marker("only_engines")
-            if only is not None:
-                cells = tuple(cell for cell in cells if str(cell.engine) in only.args)
+            cells = self._cells(metafunc)
             group = metafunc.definition.get_closest_marker("guest_group")
-            kind = str(group.args[0]) if group is not None else str(ProgramKind.BEHAVIOUR)
-            metafunc.parametrize("cell", cells, ids=lambda cell: group_of(cell, kind))
+            name = str(group.args[0]) if group is not None else str(ProgramKind.BEHAVIOUR)
+            metafunc.parametrize("cell", cells, ids=lambda cell: group_of(cell, name))
 
-    def _generate_programs(self, metafunc: pytest.Metafunc, kind: ProgramKind) -> None:
+    def _cells(self, metafunc: pytest.Metafunc) -> tuple[Cell, ...]:
+        """The cells of this run that a test does not exclude by its marks."""
+        cells = self._plan.cells
+        engines = metafunc.definition.get_closest_marker("only_engines")
+        vendors = metafunc.definition.get_closest_marker("only_vendors")
+        return tuple(
+            cell
+            for cell in cells
+            if (engines is None or str(cell.engine) in engines.args)
+            and (vendors is None or str(cell.vendor) in vendors.args)
+        )
+
+    def _generate_programs(self, metafunc: pytest.Metafunc, kind: ProgramKind, group: str) -> None:
         points = [
             pytest.param(
                 cell,
                 program,
-                id=f"{group_of(cell, kind)}-{program.name}",
+                id=f"{group_of(cell, group)}-{program.name}",
                 marks=[pytest.mark.slow] if program.options.slow else [],
             )
-            for cell in self._plan.cells
+            for cell in self._cells(metafunc)
             for program in self._plan.programs(kind)
             if program.options.vendor in (None, cell.vendor)
         ]
@@ -206,6 +218,7 @@ class Worker:
         return value
 
     def _after_body(self, item: pytest.Item, guest: Guest, error: BaseException | None) -> None:
+        __tracebackhide__ = True
         record = item.stash[RECORD]
         start = guest.scanned
         splats, late = self._watch.end(guest, record.test)
@@ -268,15 +281,27 @@ class Worker:
         if self._pool is None:
             return
         if self._plan.keep_guest:
-            for guest in self._pool.release():
-                guest.machine.resume()
-                sys.stderr.write(f"kept: {guest.cell}, {guest.booted.workdir}\n")
-        else:
-            self._pool.close()
+            self._hold_guests()
+        self._pool.close()
         output = getattr(self._config, "workeroutput", None)
         if output is not None:
             output[OUTPUT_KEY] = [result.to_json() for result in self._late]
             self._late = []
+
+    def _hold_guests(self) -> None:
+        """Let a person look at the guests; the emulators end with this process."""
+        held = [guest for guest in self.pool.held() if guest.machine.alive]
+        for guest in held:
+            guest.machine.resume()
+            self._say(f"kept {guest.cell} ({guest.variant}):\n  {guest.booted.ssh_command}")
+        if not held:
+            return
+        self._say("Ctrl-C ends them")
+        try:
+            while any(guest.machine.alive for guest in held):
+                time.sleep(HOLD_POLL_SECONDS)
+        except KeyboardInterrupt:
+            self._say("ending the guests")
 
     def take_late(self) -> list[TestResult]:
         """For a controller in the same process: what no report carried."""
@@ -341,6 +366,7 @@ class Fixtures:
         """Run this test's guest program and judge it."""
 
         def run() -> runner.ProgramRun:
+            __tracebackhide__ = True
             record: Record = request.node.stash[RECORD]
             lab = self._plan.lab
             record.logs["command.txt"] = runner.command_line(program) + "\n"
@@ -376,6 +402,7 @@ class Fixtures:
         return self._plan.lab
 
     @pytest.fixture
-    def resting_guests(self) -> None:
+    def resting_guests(self) -> Iterator[None]:
         """Pause this worker's guests while a test boots machines of its own."""
-        self._worker.pool.rest()
+        with self._worker.pool.set_aside():
+            yield

@@ -127,7 +127,8 @@ class FakeLab:
             raise EngineUnavailable("qemu is missing", next_command="apt-get install qemu")
         note(f"boot {cell}/{variant}")
         builds = Builds("6.12.0-fake", "aa11", "bb22", {})
-        return Booted(FakeMachine(cell, variant), builds, None, "fake --machine", ROOT)
+        machine = FakeMachine(cell, variant)
+        return Booted(machine, builds, None, "fake --machine", ROOT, "ssh -p 1 fake")
 
     def program(self, name):
         return ROOT / "programs" / f"{name}.json"
