@@ -201,6 +201,14 @@ def test_infrastructure_is_an_error_not_a_failure(bench: Bench, file: str, text:
     assert bench.result("-a]").outcome is Outcome.INFRASTRUCTURE
 
 
+def test_a_broken_build_is_tried_once(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.program(f"behaviour/{name}")
+    (bench.pytester.path / "nobuild.txt").write_text("")
+    bench.run("--engine", "tcg").assert_outcomes(errors=3)
+    assert len(bench.journal) == 1
+
+
 def test_infrastructure_during_the_body_is_an_error_too(bench: Bench) -> None:
     bench.pytester.makepyfile(
         test_body="""

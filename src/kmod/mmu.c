@@ -242,9 +242,8 @@ static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa,
 }
 
 /*
- * Touch user memory as the kernel may: the page-fault handler grows stacks,
- * serves userfaultfd, and sends no signal when it refuses.  The write is an
- * atomic OR with 0.
+ * Touch user memory as the kernel may: the page-fault handler grows stacks
+ * and sends no signal when it refuses.  The write is an atomic ADD of 0.
  */
 static bool touch_user(unsigned long hva, bool write)
 {
@@ -253,7 +252,7 @@ static bool touch_user(unsigned long hva, bool write)
 
 	if (!write)
 		return !get_user(byte, (u8 __user *)hva);
-	return !arch_futex_atomic_op_inuser(FUTEX_OP_OR, 0, &old,
+	return !arch_futex_atomic_op_inuser(FUTEX_OP_ADD, 0, &old,
 					    (u32 __user *)(hva & ~3UL));
 }
 
@@ -319,13 +318,19 @@ static bool lookup_fast(unsigned long hva, bool write, struct mmu_page *p)
 	return true;
 }
 
+static bool is_mapped(struct mm_struct *mm, unsigned long hva)
+{
+	bool ret;
+
+	mmap_read_lock(mm);
+	ret = vma_lookup(mm, hva);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
 /*
  * Ask the mm for the page at @hva.  0 found; -EAGAIN enter again; -EFAULT
  * refused; -EINTR.
- *
- * get_user_pages() comes after an ordinary access: it no longer grows stacks
- * since 6.5, and says so in the log.  It is needed for pages without a
- * mapping (drivers' and our own), which the fast lookup leaves alone.
  */
 static int lookup(struct mm_struct *mm, unsigned long hva, u32 access,
 		  struct mmu_page *p)
@@ -336,7 +341,8 @@ static int lookup(struct mm_struct *mm, unsigned long hva, u32 access,
 	p->uc = false;
 	if (lookup_fast(hva, write, p))
 		goto found;
-	if (touch_user(hva, write) && !signal_pending(current)) {
+	/* Since 6.5 get_user_pages() no longer grows stacks, and complains. */
+	if (is_mapped(mm, hva) || touch_user(hva, write)) {
 		ret = get_user_pages_fast(hva, 1, write ? FOLL_WRITE : 0, &p->page);
 		if (ret == 1) {
 			p->access = DUNE_ACCESS_READ | (write ? DUNE_ACCESS_WRITE : 0);

@@ -23,13 +23,10 @@
 #define pr_fmt(fmt) "dune: " fmt
 
 #include <linux/idr.h>
-#include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
-#include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
 #include <asm/perf_event.h>
@@ -424,9 +421,7 @@ static void unload_elsewhere(struct vmx_vcpu *v, int here)
 /* Host state that may differ between CPUs. */
 static void write_host_cpu(int cpu)
 {
-	static const struct {
-		u32 msr, field;
-	} msrs[] = {
+	static const u32 msrs[][2] = {
 		{ MSR_GS_BASE,			HOST_GS_BASE },
 		{ MSR_IA32_SYSENTER_CS,		HOST_IA32_SYSENTER_CS },
 		{ MSR_IA32_SYSENTER_ESP,	HOST_IA32_SYSENTER_ESP },
@@ -439,8 +434,8 @@ static void write_host_cpu(int cpu)
 	vmcs_write(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
 	vmcs_write(HOST_GDTR_BASE, (unsigned long)get_current_gdt_ro());
 	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
-		rdmsrq(msrs[i].msr, val);
-		vmcs_write(msrs[i].field, val);
+		rdmsrq(msrs[i][0], val);
+		vmcs_write(msrs[i][1], val);
 	}
 }
 
@@ -750,28 +745,19 @@ static void answer(struct dune_exit *x, u8 vector)
 	x->vector = vector;
 }
 
-/* SDM table 27-3.  LMSW stays undecoded and is refused. */
-static void decode_cr(struct vmx_vcpu *v, struct dune_exit *x)
+/* SDM tables 27-3 and 27-4 agree but for CLTS and LMSW; LMSW is refused. */
+static void decode_mov(struct vmx_vcpu *v, struct dune_exit *x)
 {
 	u32 type = (x->hw_info >> 4) & 3;
 
 	x->cr = x->hw_info & 15;
 	x->gpr = (x->hw_info >> 8) & 15;
 	x->write = type == 0;
-	x->decoded = type <= 1;		/* MOV to, MOV from */
+	x->decoded = type <= 1;
 	if (type == 2) {		/* CLTS */
 		set_cr0(v, v->cr0 & ~X86_CR0_TS);
 		answer(x, DUNE_INSN_SKIP);
 	}
-}
-
-/* SDM table 27-4 */
-static void decode_dr(struct dune_exit *x)
-{
-	x->cr = x->hw_info & 7;
-	x->gpr = (x->hw_info >> 8) & 15;
-	x->write = !(x->hw_info & BIT(4));
-	x->decoded = true;
 }
 
 /* What the guest owns is written here, the rest is common code's to judge. */
@@ -873,10 +859,8 @@ static void decode_insn(struct dune_vcpu *vcpu, struct dune_exit *x, u16 reason)
 	else
 		x->stat = DUNE_STAT_OTHER;
 
-	if (x->stat == DUNE_STAT_CR)
-		decode_cr(to_vmx(vcpu), x);
-	else if (x->stat == DUNE_STAT_DR)
-		decode_dr(x);
+	if (x->stat == DUNE_STAT_CR || x->stat == DUNE_STAT_DR)
+		decode_mov(to_vmx(vcpu), x);
 	else if (reason == EXIT_REASON_MSR_WRITE)
 		decode_wrmsr(vcpu, x);
 }
@@ -1105,12 +1089,9 @@ static void vmx_enter(struct dune_vcpu *vcpu)
 		return;
 	}
 	v->launched = true;
-	v->rip = vmcs_read(GUEST_RIP);
-	v->rsp = vmcs_read(GUEST_RSP);
-	v->rflags = vmcs_read(GUEST_RFLAGS);
-	vcpu->regs.rip = v->rip;
-	vcpu->regs.rsp = v->rsp;
-	vcpu->regs.rflags = v->rflags;
+	vcpu->regs.rip = v->rip = vmcs_read(GUEST_RIP);
+	vcpu->regs.rsp = v->rsp = vmcs_read(GUEST_RSP);
+	vcpu->regs.rflags = v->rflags = vmcs_read(GUEST_RFLAGS);
 	v->cpl = VMX_AR_DPL(vmcs_read(GUEST_SS_AR_BYTES));
 	decode_exit(vcpu, v);
 }

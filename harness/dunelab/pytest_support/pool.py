@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dunelab.deadline import Deadline
-from dunelab.errors import DunelabError, GuestDied
+from dunelab.errors import BuildFailed, DunelabError, GuestDied
 from dunelab.pytest_support.header import Variant
 from dunelab.pytest_support.lab import Booted, GuestMachine, Lab
 from dunelab.pytest_support.slots import Slots
@@ -73,6 +73,7 @@ class GuestPool:
         self._progress = progress
         self._guests: dict[Key, Guest] = {}
         self._running: Key | None = None
+        self._unbuildable: dict[str, BuildFailed] = {}
 
     def guest(self, cell: Cell, variant: Variant) -> Guest:
         """The running guest of this kind, booted if there is none fit for use."""
@@ -118,8 +119,16 @@ class GuestPool:
         return list(self._guests.values())
 
     def _boot(self, cell: Cell, variant: Variant) -> Guest:
+        known = self._unbuildable.get(cell.kernel)
+        if known is not None:
+            # The sources are not read again: one broken build, one attempt.
+            raise known
         self._progress(f"starting {cell} ({variant})")
-        booted = self._lab.boot(cell, variant, fresh=self._fresh)
+        try:
+            booted = self._lab.boot(cell, variant, fresh=self._fresh)
+        except BuildFailed as error:
+            self._unbuildable[cell.kernel] = error
+            raise
         machine = booted.machine
         self._progress(f"{cell} is up after {machine.boot_seconds:.1f} s")
         ran_on = RanOn.of(

@@ -12,8 +12,9 @@ import os
 import re
 from pathlib import Path
 
-from dunelab.errors import BootFailed, EngineUnavailable, GuestDied
+from dunelab.errors import BootFailed, BuildFailed, EngineUnavailable, GuestDied
 from dunelab.pytest_support.lab import Booted, Builds, Verdict
+from dunelab.pytest_support.runner import GUEST_FOLDER
 from dunelab.spec import CommandResult, EngineFacts, EngineName, Unit, Vendor
 
 ROOT = Path(__file__).parent
@@ -70,7 +71,7 @@ class FakeMachine:
         )
 
     def push(self, local, remote, mode=0o755):
-        self.files[remote.removeprefix("/tmp/dunelab/")] = Path(local).read_text()
+        self.files[remote.removeprefix(f"{GUEST_FOLDER}/")] = Path(local).read_text()
 
     def mark(self, text):
         position = self.console.mark()
@@ -126,6 +127,8 @@ class FakeLab:
         if (ROOT / "noengine.txt").exists():
             raise EngineUnavailable("qemu is missing", next_command="apt-get install qemu")
         note(f"boot {cell}/{variant}")
+        if (ROOT / "nobuild.txt").exists():
+            raise BuildFailed("gcc said no", evidence="build.log")
         builds = Builds("6.12.0-fake", "aa11", "bb22", {})
         machine = FakeMachine(cell, variant)
         return Booted(machine, builds, None, "fake --machine", ROOT, "ssh -p 1 fake")
