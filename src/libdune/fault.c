@@ -69,6 +69,18 @@ static void count_replay(struct dune_percpu *pc, const struct dune_fault *f)
 	__dune_raise(SIGBUS, BUS_OBJERR, f->hva);
 }
 
+/*
+ * Jumping to it would run guest code outside, should it work.  Linux logs the
+ * faults it raises itself; this one is told here.
+ */
+static void refuse_exec(const struct dune_percpu *pc, const struct dune_fault *f)
+{
+	__dune_message("instruction fetch at 0x%lx refused: %s (rip 0x%lx)\n",
+		       (unsigned long)f->hva, f->present ? "not executable" : "nothing mapped",
+		       (unsigned long)pc->run->regs.rip);
+	__dune_raise(SIGSEGV, f->present ? SEGV_ACCERR : SEGV_MAPERR, f->hva);
+}
+
 static void replay(struct dune_percpu *pc, const struct dune_fault *f)
 {
 	if (on_ist(pc->run->regs.rip))
@@ -77,8 +89,7 @@ static void replay(struct dune_percpu *pc, const struct dune_fault *f)
 	if (f->access & DUNE_ACCESS_WRITE)
 		__dune_replay_write(f->hva);
 	else if (f->access & DUNE_ACCESS_EXEC)
-		/* Jumping there would run guest code outside, should it work. */
-		__dune_raise(SIGSEGV, f->present ? SEGV_ACCERR : SEGV_MAPERR, f->hva);
+		refuse_exec(pc, f);
 	else
 		__dune_replay_read(f->hva);
 	count_replay(pc, f);

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""dune.ko comes and goes, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from dunelab.deadline import Deadline
+from dunelab.dune import guest as dune_module
+from dunelab.dune.guest import ModuleRefused
+from dunelab.dune.lab import DuneLab
+from dunelab.machine.machine import Machine
+from dunelab.pytest_support.pool import Guest
+from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
+from dunelab.spec import Cell, Vendor
+
+pytestmark = [pytest.mark.guest_group("module"), pytest.mark.usefixtures("reloaded")]
+
+# Linux Documentation/admin-guide/tainted-kernels.rst: 12 out-of-tree, 13 unsigned.
+TAINT_OF_ANY_MODULE = 1 << 12 | 1 << 13
+CR4_VMXE = 1 << 13  # SDM vol. 3, 2.5
+EFER_SVME = 1 << 12  # APM vol. 2, 3.1.7
+CYCLES = 20
+LEAK_KIB = 4 * CYCLES
+
+InGuest = Callable[[str], str]
+
+
+def bits(state: str, register: str, mask: int) -> list[bool]:
+    """A bit of a register on every CPU."""
+    values = re.findall(rf"{register}=(0x[0-9a-f]+)", state)
+    assert values, f"no {register} in {state!r}"
+    return [bool(int(value, 16) & mask) for value in values]
+
+
+def test_unload_and_reload(guest: Machine, in_guest: InGuest) -> None:
+    for _ in range(3):
+        dune_module.unload_module(guest)
+        assert "dune" not in in_guest("cut -d' ' -f1 /proc/modules").split()
+        in_guest("! [ -e /dev/dune ]")
+        dune_module.load_module(guest)
+        in_guest("[ -c /dev/dune ]")
+
+
+def test_taint_is_that_of_any_foreign_module(in_guest: InGuest) -> None:
+    taint = int(in_guest("cat /proc/sys/kernel/tainted"))
+    assert taint & ~TAINT_OF_ANY_MODULE == 0
+
+
+def test_unload_is_refused_while_in_use(
+    guest: Machine, guest_context: Guest, lab: DuneLab, in_guest: InGuest
+) -> None:
+    name = "behaviour/module_in_use"
+    files = {path.name: path for path in lab.libraries()}
+    push_once(guest_context, {name: lab.program(name), **files})
+    in_guest(f"cd {GUEST_FOLDER} && (./{name} 8 >in_use.txt 2>&1; echo $? >in_use.status) &")
+    in_guest(f"for i in $(seq 200); do grep -q '^# ready' {GUEST_FOLDER}/in_use.txt && exit 0; "
+             "sleep 0.1; done; exit 1")  # fmt: skip
+    with pytest.raises(ModuleRefused) as caught:
+        dune_module.unload_module(guest)
+    assert re.search(r"temporarily unavailable|in use|busy", str(caught.value))
+    in_guest(f"for i in $(seq 300); do [ -s {GUEST_FOLDER}/in_use.status ] && exit 0; "
+             "sleep 0.1; done; exit 1")  # fmt: skip
+    assert in_guest(f"cat {GUEST_FOLDER}/in_use.status").strip() == "0"
+    dune_module.unload_module(guest)
+
+
+def test_cpus_are_left_as_found(
+    guest: Machine, cell: Cell, cpu_state: Callable[[], str], in_guest: InGuest
+) -> None:
+    """CR4.VMXE and EFER.SVME on every CPU: as before, and set in between."""
+    register, mask = ("cr4", CR4_VMXE) if cell.vendor is Vendor.INTEL else ("efer", EFER_SVME)
+    dune_module.unload_module(guest)
+    before = cpu_state()
+    assert bits(before, register, mask) == [False, False]
+    dune_module.load_module(guest)
+    in_guest("exec 3<>/dev/dune; sleep 0.1")
+    dune_module.unload_module(guest)
+    assert cpu_state() == before
+
+
+@pytest.mark.only_vendors("amd")
+def test_msr_device_agrees(guest: Machine, in_guest: InGuest) -> None:
+    """The same through /dev/cpu/*/msr, which knows EFER (0xc0000080) but no CR4."""
+    dune_module.unload_module(guest)
+    in_guest("modprobe msr")
+    for cpu in (0, 1):
+        dump = in_guest(
+            f"dd if=/dev/cpu/{cpu}/msr bs=8 count=1 iflag=skip_bytes skip={0xC0000080} "
+            "2>/dev/null | od -An -tx8"
+        )
+        assert int(dump, 16) & EFER_SVME == 0
+
+
+def test_memory_does_not_grow_with_loading(guest: Machine, in_guest: InGuest) -> None:
+    """Less than a page per cycle, after a first round that warms caches."""
+
+    def available() -> int:
+        in_guest("sync; echo 3 > /proc/sys/vm/drop_caches")
+        return int(in_guest("awk '/^MemAvailable:/ { print $2 }' /proc/meminfo"))
+
+    def cycle() -> None:
+        path = dune_module.MODULE_PATH
+        guest.succeed(
+            f"for i in $(seq {CYCLES}); do rmmod dune && insmod {path} || exit 1; done",
+            Deadline.after(300, f"{CYCLES} times unload and load"),
+        )
+
+    cycle()
+    growths = []
+    for _ in range(3):
+        before = available()
+        cycle()
+        growths.append(before - available())
+    # A leak shows in every round, whatever else the system does in some.
+    assert min(growths) < LEAK_KIB, f"KiB per {CYCLES} cycles: {growths}"

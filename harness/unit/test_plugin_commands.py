@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""``dunelab run`` and ``dunelab bench`` up to the point where pytest takes over."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from dunelab.cli import bench, run, suite
+from dunelab.errors import InfrastructureError, UsageError
+from dunelab.pytest_support.header import list_programs
+from dunelab.results.report import make_header, write_results
+from dunelab.results.schema import MetricResult, Outcome, RanOn, Run, TestResult
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parsed(module: object, *words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)  # type: ignore[attr-defined]
+    return parser.parse_args(list(words))
+
+
+def test_defaults_mean_auto(tmp_path: Path) -> None:
+    words = suite.pytest_arguments(
+        parsed(run, "--results", str(tmp_path)), ["a.py::b"], Path("/r"), 3
+    )
+    assert words[0] == "/r/a.py::b"
+    assert words[words.index("--engine") + 1] == "auto"
+    assert words[words.index("-n") + 1] == "3"
+    assert words[words.index("--results") + 1] == str(tmp_path)
+    assert "--vendor" not in words
+
+
+def test_cells_are_passed_on() -> None:
+    args = parsed(
+        run, "--engine", "bochs", "--engine", "tcg", "--vendor", "amd", "--kernel", "k", "-n", "1"
+    )
+    words = suite.pytest_arguments(args, ["x"], Path("/r"), 1)
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--engine"] == ["bochs", "tcg"]
+    assert words[words.index("--vendor") + 1] == "amd"
+    assert words[words.index("--kernel") + 1] == "k"
+
+
+def test_the_named_tests_exist() -> None:
+    for test in (*run.PROGRAMS, bench.TESTS, *run.EVERYTHING):
+        path, _, function = test.partition("::")
+        assert (ROOT / path).exists()
+        if function:
+            assert f"def {function}(" in (ROOT / path).read_text()
+
+
+def some_results(outcome: Outcome) -> Run:
+    on = RanOn("tcg-amd-k", "tcg", "tcg", "9", "amd", "max", "ticks", "k", "6", "a", "b", 1, 2.0)
+    result = TestResult(
+        "t::bench", outcome, 1.0, "" if outcome is Outcome.PASSED else "why", on,
+        (MetricResult("getpid", "ticks", (100.0, 100.0, 100.0), 9),),
+    )  # fmt: skip
+    return Run(make_header("2026-11-21T00:00:00", 1.0, [], ROOT), (result,))
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(Outcome.PASSED, 0), (Outcome.FAILED, 1)])
+def test_bench_writes_its_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    outcome: Outcome,
+    status: int,
+) -> None:
+    def fake_run(args: argparse.Namespace, tests: object) -> int:
+        write_results(some_results(outcome), args.results)
+        return status
+
+    monkeypatch.setattr(suite, "run", fake_run)
+    target = tmp_path / "costs.json"
+    args = parsed(bench, "--results", str(tmp_path / "r"), "--json", str(target))
+    assert bench.run(args) == status
+    assert json.loads(target.read_text())["results"][0]["metrics"][0]["median"] == 100
+    printed = capsys.readouterr().out
+    assert ("did not pass" in printed) is (status != 0)
+
+
+def test_bench_without_results_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "run", lambda args, tests: 4)
+    with pytest.raises(InfrastructureError, match="no results"):
+        bench.run(parsed(bench, "--results", str(tmp_path)))
+
+
+def test_bench_into_a_folder_is_refused_before_it_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="this is a folder"):
+        bench.run(parsed(bench, "--json", str(tmp_path)))
+
+
+def test_headers_of_this_trees_programs_are_good() -> None:
+    assert list_programs(ROOT / "tests")
