@@ -349,15 +349,13 @@ static int lookup(struct mm_struct *mm, unsigned long hva, u32 access,
 			goto found;
 		}
 	}
-	if (signal_pending(current))
-		return -EINTR;
-
 	ret = lookup_pfnmap(mm, hva, access, p);
 	if (ret == 1)
 		return 0;
-	if (!ret)	/* refused, unless it came and went since */
-		ret = touch_user(hva, write) ? -EAGAIN : -EFAULT;
-	return ret == -EAGAIN ? ret : signal_pending(current) ? -EINTR : -EFAULT;
+	/* Refused, unless it came and went since. */
+	if (ret == -EAGAIN || (!ret && touch_user(hva, write)))
+		return -EAGAIN;
+	return signal_pending(current) ? -EINTR : -EFAULT;
 
 found:
 	p->pfn = page_to_pfn(p->page);

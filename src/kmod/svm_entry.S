@@ -37,19 +37,8 @@ SYM_FUNC_START(dune_svm_enter)
 	mov	%rdi, %rax
 	vmload	%rax
 
-	mov	REGS_RCX(%rsi), %rcx
-	mov	REGS_RDX(%rsi), %rdx
-	mov	REGS_RBX(%rsi), %rbx
-	mov	REGS_RBP(%rsi), %rbp
+	LOAD_GPRS %rsi
 	mov	REGS_RDI(%rsi), %rdi
-	mov	REGS_R8(%rsi), %r8
-	mov	REGS_R9(%rsi), %r9
-	mov	REGS_R10(%rsi), %r10
-	mov	REGS_R11(%rsi), %r11
-	mov	REGS_R12(%rsi), %r12
-	mov	REGS_R13(%rsi), %r13
-	mov	REGS_R14(%rsi), %r14
-	mov	REGS_R15(%rsi), %r15
 	mov	REGS_RSI(%rsi), %rsi
 
 	sti
@@ -59,20 +48,10 @@ SYM_FUNC_START(dune_svm_enter)
 
 	/* VMRUN restored RAX, RSP and RIP; all else is the guest's. */
 	mov	8(%rsp), %rax
-	mov	%rcx, REGS_RCX(%rax)
-	mov	%rdx, REGS_RDX(%rax)
-	mov	%rbx, REGS_RBX(%rax)
-	mov	%rbp, REGS_RBP(%rax)
 	mov	%rsi, REGS_RSI(%rax)
 	mov	%rdi, REGS_RDI(%rax)
-	mov	%r8, REGS_R8(%rax)
-	mov	%r9, REGS_R9(%rax)
-	mov	%r10, REGS_R10(%rax)
-	mov	%r11, REGS_R11(%rax)
-	mov	%r12, REGS_R12(%rax)
-	mov	%r13, REGS_R13(%rax)
-	mov	%r14, REGS_R14(%rax)
-	mov	%r15, REGS_R15(%rax)
+	SAVE_GPRS %rax
+	CLEAR_GPRS
 
 	pop	%rax
 	vmload	%rax
@@ -84,16 +63,6 @@ SYM_FUNC_START(dune_svm_enter)
 	 */
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
 	DUNE_UNTRAIN_RET
-
-	/* Guest values in registers that C code does not overwrite soon. */
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
 
 	pop	%rsi
 	pop	%r15

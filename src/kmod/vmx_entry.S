@@ -57,15 +57,9 @@ SYM_FUNC_START(dune_vmx_enter)
 	test	$VMX_ENTER_VERW, %edx
 	bt	$VMX_ENTER_RESUME_BIT, %edx
 
+	LOAD_GPRS %rdi
 	mov	REGS_RAX(%rdi), %rax
-	mov	REGS_RCX(%rdi), %rcx
-	mov	REGS_RDX(%rdi), %rdx
-	mov	REGS_RBX(%rdi), %rbx
-	mov	REGS_RBP(%rdi), %rbp
 	mov	REGS_RSI(%rdi), %rsi
-	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
-	mov	REGS_R8 + 8 * (\n - 8)(%rdi), %r\n
-	.endr
 	mov	REGS_RDI(%rdi), %rdi
 
 	/* After the last load of host memory: nothing stays in the buffers. */
@@ -87,29 +81,20 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 	push	%rdi
 	mov	8(%rsp), %rdi
 	mov	%rax, REGS_RAX(%rdi)
-	mov	%rcx, REGS_RCX(%rdi)
-	mov	%rdx, REGS_RDX(%rdi)
-	mov	%rbx, REGS_RBX(%rdi)
-	mov	%rbp, REGS_RBP(%rdi)
 	mov	%rsi, REGS_RSI(%rdi)
-	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
-	mov	%r\n, REGS_R8 + 8 * (\n - 8)(%rdi)
-	.endr
+	SAVE_GPRS %rdi
 	pop	REGS_RDI(%rdi)
-	xor	%ebx, %ebx
+	xor	%eax, %eax
 	jmp	.Lout
 
 .Lfailed:
-	mov	$VMX_FAILED, %ebx
+	mov	$VMX_FAILED, %eax
 	jmp	.Lout
 .Lfaulted:
-	mov	$VMX_FAULTED, %ebx
+	mov	$VMX_FAULTED, %eax
 
 .Lout:
-	/* No guest value may steer what runs speculatively from here on. */
-	.irp	reg, eax, ecx, edx, esi, edi, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
-	xor	%\reg, %\reg
-	.endr
+	CLEAR_GPRS
 
 	/* Nor a return address that the guest left: before the first RET. */
 	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
@@ -130,7 +115,6 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 .Lbhb_done:
 #endif
 
-	mov	%ebx, %eax
 	.irp	reg, rdi, r15, r14, r13, r12, rbx, rbp
 	pop	%\reg
 	.endr
