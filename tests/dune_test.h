@@ -60,16 +60,22 @@ static inline bool dune_test_native(void)
 	return getenv("DUNE_TEST_NATIVE") != NULL;
 }
 
-/* A copy of this thread's counters; all zero outside Dune mode. */
+/*
+ * A copy of this thread's counters; all zero outside Dune mode.  An exit may
+ * come in the middle of the copy: then it is taken again.
+ */
 static inline struct dune_stats dune_test_stats(void)
 {
-	const struct dune_stats *stats = dune_vcpu_stats();
+	const volatile struct dune_stats *stats = dune_vcpu_stats();
 	struct dune_stats copy;
 
-	if (stats)
-		memcpy(&copy, stats, sizeof(copy));
-	else
-		memset(&copy, 0, sizeof(copy));
+	memset(&copy, 0, sizeof(copy));
+	while (stats) {
+		memcpy(&copy, (const void *)stats, sizeof(copy));
+		asm volatile("" : : : "memory");
+		if (copy.entries == stats->entries)
+			break;
+	}
 	return copy;
 }
 

@@ -183,10 +183,13 @@ def program(kind: ProgramKind = ProgramKind.BEHAVIOUR, **options: object) -> Pro
 
 
 def test_bench_guests_repeat() -> None:
-    assert bench_variant(EngineName.TCG) == Variant(cpus=1, icount=True)
+    assert bench_variant(EngineName.TCG) == Variant(
+        cpus=1, icount=True, append=("transparent_hugepage=never", "norandmaps")
+    )
     assert bench_variant(EngineName.BOCHS).append == (
         "nolapic_timer",
         "transparent_hugepage=never",
+        "norandmaps",
     )
     assert not bench_variant(EngineName.KVM).icount
     assert program(ProgramKind.BENCH).variant(EngineName.TCG).icount

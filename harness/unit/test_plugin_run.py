@@ -111,7 +111,10 @@ def test_one_guest_per_cell_and_variant_ended_at_the_end(bench: Bench) -> None:
         bench.program(name)
     bench.run("--engine", "tcg").assert_outcomes(passed=3)
     boots = [line for line in bench.journal if line.startswith("boot")]
-    assert boots == ["boot tcg-amd-k1/2cpu", "boot tcg-amd-k1/1cpu-icount"]
+    assert boots == [
+        "boot tcg-amd-k1/2cpu",
+        "boot tcg-amd-k1/1cpu-icount-transparent_hugepage=never-norandmaps",
+    ]
     ends = [line for line in bench.journal if line.startswith(("off", "kill"))]
     assert len(ends) == len(boots)
 
@@ -131,9 +134,9 @@ def test_xdist_keeps_a_group_on_one_worker(bench: Bench) -> None:
     done.assert_outcomes(passed=8)
     boots = sorted(line for line in bench.journal if line.startswith("boot"))
     assert boots == [
-        "boot bochs-intel-k1/1cpu-nolapic_timer-transparent_hugepage=never",
+        "boot bochs-intel-k1/1cpu-nolapic_timer-transparent_hugepage=never-norandmaps",
         "boot bochs-intel-k1/2cpu",
-        "boot tcg-amd-k1/1cpu-icount",
+        "boot tcg-amd-k1/1cpu-icount-transparent_hugepage=never-norandmaps",
         "boot tcg-amd-k1/2cpu",
     ]
     assert sum(line.startswith(("off", "kill")) for line in bench.journal) == 4

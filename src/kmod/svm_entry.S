@@ -11,7 +11,7 @@
 #include <asm/nospec-branch.h>
 
 #include "compat.h"
-#include "regs.h"
+#include "gprs.S"
 
 	.text
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What vmx.c and vmx_entry.S agree on. */
+/* What the files of the VT-x backend share. */
 #ifndef _DUNE_VMX_H
 #define _DUNE_VMX_H
 
@@ -13,10 +13,131 @@
 #define VMX_HOST_RSP		0x6c14	/* HOST_RSP, for assembly */
 
 #ifndef __ASSEMBLY__
-struct dune_regs;
 
+#include <linux/percpu.h>
+#include <asm/vmx.h>
+
+#include "dune.h"
+
+#define EPT_LEAF_LARGE	BIT_ULL(7)
+#define L1D_SIZE	(64 * 1024)	/* larger than any L1D that has L1TF */
+#define NR_MSRS		4
+
+struct vmx_vcpu {
+	void *vmcs;
+	u16 vpid;
+	bool launched;
+	bool flush;		/* as vcpu->flush, for reasons found here */
+	int cpu;		/* that may cache the VMCS; -1: it is in memory */
+	struct list_head link;	/* vmx_cpu.loaded of that CPU */
+	int cpl;		/* at the last exit */
+	u64 cr0, cr4;		/* as the guest sees them */
+	u64 msr[NR_MSRS], kernel_gs_base;
+	/* What the VMCS has: a comparison costs less than a VMWRITE. */
+	u64 rip, rsp, rflags;
+	u64 host_rsp, host_cr3, host_cr4, host_fs_base, host_perf;
+};
+
+struct vmx_cpu {
+	void *vmxon;			/* VMXON region */
+	bool on;
+	struct vmx_vcpu *active;	/* whose VMCS is current */
+	struct list_head loaded;	/* whose VMCSs may be cached; IRQs off */
+	u64 msr[NR_MSRS];		/* the host's */
+};
+
+/* Revision and controls, chosen once. */
+struct vmx_ctl {
+	u32 revision, pin, cpu, cpu2, exit, entry;
+};
+
+/* vmx.c: what check() and setup() found and made, the VMCSs on each CPU */
+DECLARE_PER_CPU(struct vmx_cpu, vmx_cpu);
+extern struct vmx_ctl vmx_ctl;
+/* System-call MSRs: the guest has its own, the VMCS does not hold them. */
+extern const u32 vmx_own_msrs[NR_MSRS];
+extern void *vmx_msr_bitmap;		/* one policy for all */
+extern void *vmx_l1d_pages;		/* what is read where L1D cannot be flushed */
+extern bool vmx_clear_buffers, vmx_has_debugctl, vmx_l1d_flush;
+void *vmx_alloc_vmcs(int node, gfp_t gfp);
+bool vmx_activate(struct vmx_vcpu *v);
+void vmx_load(struct dune_vcpu *vcpu);
+void vmx_unload_elsewhere(struct vmx_vcpu *v, int here);
+
+/* vmx_vmcs.c */
+int vmx_vcpu_init(struct dune_vcpu *vcpu);
+void vmx_vcpu_free(struct dune_vcpu *vcpu);
+void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st);
+void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st);
+u64 vmx_read_cr(struct dune_vcpu *vcpu, int cr);
+void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val);
+void vmx_set_cr0(struct vmx_vcpu *v, u64 val);
+int vmx_cpl(struct dune_vcpu *vcpu);
+u64 vmx_eptp(struct dune_vm *vm);
+u64 vmx_make_leaf(u64 pa, u32 access, int level, bool uc);
+u64 vmx_make_table(u64 pa);
+u32 vmx_leaf_access(u64 entry);
+
+/* vmx_exit.c, vmx_entry.S */
+void vmx_enter(struct dune_vcpu *vcpu);
 int dune_vmx_enter(struct dune_regs *regs, u64 *host_rsp, unsigned int flags);
 extern const char dune_vmx_exit[];	/* HOST_RIP */
-#endif
+
+static inline struct vmx_vcpu *to_vmx(struct dune_vcpu *vcpu)
+{
+	return vcpu->arch;
+}
+
+/*
+ * VMX instructions (SDM 30.3) fail by CF or ZF, and fault with #UD when VMX
+ * is off: after the reboot notifier, or because somebody else turned it off
+ * behind our back.  Neither may bring the host down.
+ */
+#define VMX_INSN(insn, operands...)				\
+({								\
+	bool failed;						\
+								\
+	asm volatile("stc\n"		/* for the fault */	\
+		     "1: " insn "\n"				\
+		     "2:\n" _ASM_EXTABLE(1b, 2b)		\
+		     : "=@ccbe" (failed) : operands : "memory");	\
+	!failed;						\
+})
+
+#define VMX_INSN_PA(insn, addr)					\
+({								\
+	u64 pa = __pa(addr);					\
+								\
+	VMX_INSN(insn " %[pa]", [pa] "m" (pa));			\
+})
+
+static inline void vmcs_write(unsigned long field, u64 val)
+{
+	if (!VMX_INSN("vmwrite %[val], %[field]", [field] "r" (field), [val] "rm" (val)))
+		pr_err_ratelimited("VMWRITE of field 0x%lx failed\n", field);
+}
+
+/* Write @field if it is not @val already. */
+static inline bool vmcs_update(unsigned long field, u64 *cached, u64 val)
+{
+	if (*cached == val)
+		return false;
+	*cached = val;
+	vmcs_write(field, val);
+	return true;
+}
+
+/* 0 where it fails: the destination is not written then. */
+static inline u64 vmcs_read(unsigned long field)
+{
+	u64 val = 0;
+
+	asm volatile("1: vmread %[field], %[val]\n"
+		     "2:\n" _ASM_EXTABLE(1b, 2b)
+		     : [val] "+r" (val) : [field] "r" (field));
+	return val;
+}
+
+#endif /* !__ASSEMBLY__ */
 
 #endif /* _DUNE_VMX_H */

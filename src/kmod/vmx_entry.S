@@ -12,7 +12,7 @@
 #include <asm/segment.h>
 #include <asm/unwind_hints.h>
 
-#include "regs.h"
+#include "gprs.S"
 #include "vmx.h"
 
 /* 6.17 renamed it; kernels before the BHI mitigations have none. */

@@ -52,16 +52,20 @@ static void no_window(const struct dune_run *run)
 	__dune_raise(SIGBUS, BUS_ADRERR, run->fault.gpa);
 }
 
-static void count_replay(struct dune_percpu *pc, const struct dune_fault *f)
+/* How often in a row this access was refused before, the first time 0. */
+static uint32_t count_refusals(struct dune_percpu *pc, const struct dune_fault *f)
 {
-	uint64_t runs = pc->stats->exit[DUNE_STAT_HYPERCALL].count;
+	uint64_t mark = pc->stats->exit[DUNE_STAT_HYPERCALL].count;
 
-	if (pc->replay_hva != f->hva || pc->replay_mark != runs)
+	if (pc->replay_hva != f->hva || pc->replay_mark != mark)
 		pc->replays = 0;
 	pc->replay_hva = f->hva;
-	pc->replay_mark = runs;
-	if (++pc->replays < MAX_REPLAYS)
-		return;
+	pc->replay_mark = mark;
+	return pc->replays++;
+}
+
+static void disagreement(const struct dune_percpu *pc, const struct dune_fault *f)
+{
 	__dune_message("an access to %p (%s%s%s) works outside guest mode and never inside (rip %p)\n",
 		       (void *)f->hva, f->access & DUNE_ACCESS_READ ? "r" : "",
 		       f->access & DUNE_ACCESS_WRITE ? "w" : "",
@@ -70,29 +74,36 @@ static void count_replay(struct dune_percpu *pc, const struct dune_fault *f)
 }
 
 /*
- * Jumping to it would run guest code outside, should it work.  Linux logs the
- * faults it raises itself; this one is told here.
+ * Jumping to the address would run guest code outside, should it work.  So
+ * read from it: Linux answers that as it would the fetch if nothing is mapped
+ * there.  Refused again although it can be read: it is not executable.  Linux
+ * logs the faults it raises itself; this one is told here.
  */
-static void refuse_exec(const struct dune_percpu *pc, const struct dune_fault *f)
+static void replay_exec(const struct dune_fault *f, uint32_t refusals)
 {
-	__dune_message("instruction fetch at 0x%lx refused: %s (rip 0x%lx)\n",
-		       (unsigned long)f->hva, f->present ? "not executable" : "nothing mapped",
-		       (unsigned long)pc->run->regs.rip);
-	__dune_raise(SIGSEGV, f->present ? SEGV_ACCERR : SEGV_MAPERR, f->hva);
+	__dune_replay_read(f->hva);
+	if (!refusals)
+		return;
+	__dune_message("instruction fetch from memory that is not executable, at 0x%lx\n",
+		       (unsigned long)f->hva);
+	__dune_raise(SIGSEGV, SEGV_ACCERR, f->hva);
 }
 
 static void replay(struct dune_percpu *pc, const struct dune_fault *f)
 {
+	uint32_t refusals = count_refusals(pc, f);
+
+	if (refusals >= MAX_REPLAYS)
+		disagreement(pc, f);
 	if (on_ist(pc->run->regs.rip))
 		__dune_message("the stack at %p cannot take a trap frame\n", (void *)f->hva);
 
 	if (f->access & DUNE_ACCESS_WRITE)
 		__dune_replay_write(f->hva);
 	else if (f->access & DUNE_ACCESS_EXEC)
-		refuse_exec(pc, f);
+		replay_exec(f, refusals);
 	else
 		__dune_replay_read(f->hva);
-	count_replay(pc, f);
 }
 
 void __dune_host_fault(struct dune_percpu *pc)

@@ -23,7 +23,7 @@
 
 #include "../ktap.h"
 
-#define BENCH_BATCHES	9
+#define BENCH_BATCHES	15
 
 struct bench {
 	long median, min, max;		/* ticks per operation */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=300 slow */
+/* dunelab: cpus=2 timeout=300 */
 /*
  * Throws garbage at the module:  ioctl_fuzz [CALLS [SEED]]
  *
@@ -31,7 +31,7 @@ static struct shared {
 	volatile unsigned long exits[8];	/* by exit_reason */
 } *shared;
 
-static unsigned long wanted = 20000;
+static unsigned long wanted = 10000;
 
 static void go(struct worker *w)
 {

@@ -76,6 +76,7 @@ def own_build(
         .texts("share packages", [package.sha256 for package in share.packages])
         .text("format", _FORMAT)
         .text("builder", root.identity)
+        .text("patch", recipe.patch.read_text(encoding="utf-8"))
         .texts("configure", recipe.configure)
         .texts("flags", [recipe.cflags, recipe.ldflags])
         .texts("share", [word for pair in recipe.share for word in pair])
@@ -121,6 +122,13 @@ def _compile(
         log=log,
         deadline=deadline,
         what="unpacking the Bochs source",
+    )
+
+    run(
+        ["git", "-C", str(tree), "apply", "-p1", str(recipe.patch.resolve())],
+        log=log,
+        deadline=deadline,
+        what="patching Bochs",
     )
 
     def in_root(*argv: str, what: str) -> None:

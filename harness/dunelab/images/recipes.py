@@ -133,6 +133,7 @@ class BochsRecipe:
     suite: str
     source: str
     upstream: str
+    patch: Path
     packages: tuple[str, ...]
     share: tuple[tuple[str, str], ...]
     cflags: str
@@ -148,6 +149,7 @@ class BochsRecipe:
             suite=table.text("suite"),
             source=table.text("source"),
             upstream=table.text("upstream"),
+            patch=path.parent / table.text("patch"),
             packages=table.texts("packages"),
             share=tuple(sorted(table.table("share").pairs().items())),
             cflags=build.text("cflags"),

@@ -114,7 +114,7 @@ class Controller:
             terminalreporter.section(f"{result.test} ({result.outcome})", sep="_", red=True)
             terminalreporter.write_line(result.message)
         if on_guests:
-            width = max(100, terminalreporter._tw.fullwidth)
+            width = max(120, terminalreporter._tw.fullwidth)
             tables = (cell_table(summarise(self._results)), metric_table(on_guests))
             terminalreporter.section("dunelab")
             terminalreporter.write(render(*tables, width=width))

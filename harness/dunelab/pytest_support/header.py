@@ -47,23 +47,31 @@ class Variant:
 SMP = Variant(cpus=2)
 
 
+# Transparent huge pages give page-fault rows two values, and a randomised layout
+# changes how many page tables a process has, so what it costs to set one up.
+STEADY_MEMORY = ("transparent_hugepage=never", "norandmaps")
+
+
 def bench_variant(engine: EngineName) -> Variant:
     """A guest whose tick counts repeat.
 
     TCG: counting instructions excludes several vCPU threads.  Bochs: the LAPIC
-    timer adds an exit every 18,500 ticks, and transparent huge pages give
-    page-fault rows two values.  KVM measures hardware: nothing to fix there.
+    timer adds an exit every 18,500 ticks.  KVM measures hardware: nothing to
+    fix there but memory.
     """
     if engine is EngineName.TCG:
-        return Variant(cpus=1, icount=True)
+        return Variant(cpus=1, icount=True, append=STEADY_MEMORY)
     if engine is EngineName.BOCHS:
-        return Variant(cpus=1, append=("nolapic_timer", "transparent_hugepage=never"))
-    return Variant(cpus=1)
+        return Variant(cpus=1, append=("nolapic_timer", *STEADY_MEMORY))
+    return Variant(cpus=1, append=STEADY_MEMORY)
 
 
 @dataclass(frozen=True)
 class ProgramOptions:
-    """What a header may say; None means the default of the program's kind."""
+    """What a header may say; None means the default of the program's kind.
+
+    ``spread``: by how many percent the runs of a cost may differ on an emulator.
+    """
 
     cpus: int | None = None
     timeout: float = 60.0
@@ -71,6 +79,7 @@ class ProgramOptions:
     icount: bool = False
     vendor: Vendor | None = None
     runs: int | None = None
+    spread: int = 1
     args: str = ""
 
 
@@ -147,6 +156,8 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
                 return replace(options, cpus=_at_least_one(value))
             case "runs", True:
                 return replace(options, runs=_at_least_one(value))
+            case "spread", True:
+                return replace(options, spread=_at_least_one(value))
             case "timeout", True:
                 return replace(options, timeout=float(_at_least_one(value)))
             case "vendor", True:
@@ -157,7 +168,7 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
         raise UsageError(f"{where}: header word '{word}': {error}") from error
     raise UsageError(
         f"{where}: unknown header word '{word}'; known are cpus=N, runs=N, timeout=SECONDS, "
-        "vendor=intel|amd, args=A,B, slow, icount"
+        "spread=PERCENT, vendor=intel|amd, args=A,B, slow, icount"
     )
 
 

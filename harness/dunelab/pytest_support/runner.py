@@ -18,8 +18,6 @@ from dunelab.spec import CommandResult, EngineName, Unit
 
 GUEST_FOLDER = "/tmp/dunelab"  # noqa: S108 - a path inside the guest
 PUSH_SECONDS = 60.0
-# Runs of a cost on an emulator must agree this well.
-AGREEMENT = 0.01
 # A tick or two of difference on a cost of a few dozen is no disagreement.
 AGREEMENT_TICKS = 2.0
 
@@ -145,10 +143,10 @@ def disagreements(
         return []
     return [
         f"{metric.name}: {len(metric.values)} runs differ by {metric.spread:.2%} "
-        f"(limit {AGREEMENT:.0%}): {', '.join(f'{value:g}' for value in metric.values)}"
+        f"(limit {program.options.spread} %): {', '.join(f'{value:g}' for value in metric.values)}"
         for metric in metrics
         if metric.unit == Unit.TICKS
-        and metric.spread > AGREEMENT
+        and metric.spread * 100 > program.options.spread
         and metric.high - metric.low > AGREEMENT_TICKS
     ]
 
