@@ -302,7 +302,7 @@ def test_it():
     )
     done = bench.run("test_it.py")
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*a: 3 runs differ by 50.00% (limit 1%): 100, 100, 150*"])
+    done.stdout.fnmatch_lines(["*a: 3 runs differ by 50.00% (limit 1 %): 100, 100, 150*"])
 
 
 def test_skipped_program_is_skipped_with_its_reason(bench: Bench) -> None:
