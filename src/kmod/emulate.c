@@ -197,8 +197,11 @@ static bool gva_to_hva(struct dune_vcpu *vcpu, u64 gva, u64 *hva)
 	}
 }
 
-/* [REX] 0F 20..23 modrm: MOV to and from CR and DR (SDM vol. 2, MOV). */
-static bool decode_mov(struct dune_vcpu *vcpu)
+/*
+ * What the CPU did not decode: [REX] 0F 20..23 modrm, MOV to and from CR and
+ * DR, and 0F 06, CLTS (SDM vol. 2).  False: neither, or not readable.
+ */
+static bool decode_insn(struct dune_vcpu *vcpu, bool *clts)
 {
 	struct dune_exit *x = &vcpu->exit;
 	u8 b[4], rex = 0, n;
@@ -209,9 +212,14 @@ static bool decode_mov(struct dune_vcpu *vcpu)
 		if (!gva_to_hva(vcpu, vcpu->regs.rip + i, &hva) ||
 		    get_user(b[i], (u8 __user *)hva))
 			return false;
+	*clts = b[0] == 0x0f && b[1] == 0x06;
 	n = (b[0] & 0xf0) == 0x40;
 	if (n)
 		rex = b[0];
+	if (*clts) {
+		x->insn_len = 2;
+		return true;
+	}
 	if (b[n] != 0x0f || b[n + 1] < 0x20 || b[n + 1] > 0x23)
 		return false;
 	x->write = b[n + 1] & 2;
@@ -221,9 +229,16 @@ static bool decode_mov(struct dune_vcpu *vcpu)
 	return true;
 }
 
+static void emulate_clts(struct dune_vcpu *vcpu)
+{
+	dune_ops->write_cr(vcpu, 0, dune_ops->read_cr(vcpu, 0) & ~(u64)X86_CR0_TS);
+	dune_skip_insn(vcpu);
+}
+
 int dune_emulate(struct dune_vcpu *vcpu)
 {
 	struct dune_exit *x = &vcpu->exit;
+	bool clts = false;
 
 	switch (x->stat) {
 	case DUNE_STAT_CPUID:
@@ -237,9 +252,11 @@ int dune_emulate(struct dune_vcpu *vcpu)
 		return 0;
 	case DUNE_STAT_CR:
 	case DUNE_STAT_DR:
-		/* CLTS, LMSW and prefixes that nobody needs: refused. */
-		if (!x->decoded && !decode_mov(vcpu))
+		/* LMSW and prefixes that nobody needs: refused. */
+		if (!x->decoded && !decode_insn(vcpu, &clts))
 			raise_gp(vcpu);
+		else if (clts)
+			emulate_clts(vcpu);
 		else if (x->stat == DUNE_STAT_CR)
 			emulate_cr(vcpu);
 		else

@@ -16,6 +16,7 @@
 
 #define CR4_VMXE	(1UL << 13)
 #define CR4_SMXE	(1UL << 14)
+#define CR0_TS		(1UL << 3)
 #define CR0_WP		(1UL << 16)
 #define CR0_CD		(1UL << 30)
 #define DR7_WATCH_WRITE	(0x400UL | 1UL << 0 | 1UL << 16 | 3UL << 18)	/* DR0, 4 bytes */
@@ -151,6 +152,11 @@ static void control_registers(void)
 
 	TRAP_TRY("mov %%rax, %%cr0", cr0, 0, 0);
 	ktap_ok(toggled && dune_test_read_cr0() == cr0, "CR0.WP is the guest's own");
+	TRAP_TRY("mov %%rax, %%cr0", cr0 | CR0_TS, 0, 0);
+	toggled = dune_test_read_cr0() == (cr0 | CR0_TS);
+	TRAP_TRY("clts", 0, 0, 0);
+	ktap_ok(toggled && trap.vector == TRAP_NONE && dune_test_read_cr0() == cr0,
+		"CR0.TS too, by MOV and by CLTS");
 	TRAP_TRY("mov %%rax, %%cr8", 0x123, 0, 0);
 	ktap_ok(trap.vector == TRAP_GP, "reserved bits of CR8 cannot be set");
 	TRAP_TRY("xsetbv", 0, 0, 0);			/* x87 may never be off */
@@ -328,7 +334,7 @@ int main(void)
 	struct child triple, lost, endless, other;
 	cpu_set_t set;
 
-	ktap_plan(DUNE_TEST_ENTER + 36 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 37 + DUNE_TEST_LEAVE);
 	shared = child_shared(sizeof(*shared));
 	CPU_ZERO(&set);
 	CPU_SET(0, &set);
