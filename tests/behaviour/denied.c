@@ -144,7 +144,8 @@ static void control_registers(void)
 	ktap_ok(cr4_refuses(1UL << 63) && cr4_refuses(1UL << 31) && cr4_refuses(1UL << 12),
 		"reserved bits and LA57 of CR4 cannot be set");
 	ktap_ok(cr0_refuses(0, 1UL << 31) && cr0_refuses(0, 1), "paging and protection stay on");
-	ktap_ok(cr0_refuses(CR0_CD, 0) && cr0_refuses(1UL << 40, 0), "CR0.CD and reserved bits cannot be set");
+	ktap_ok(cr0_refuses(CR0_CD, 0) && cr0_refuses(1UL << 40, 0),
+		"CR0.CD and reserved bits cannot be set");
 	ktap_ok(exits(DUNE_STAT_CR) > before, "some of them were exits");
 
 	TRAP_TRY("mov %%rax, %%cr0", cr0 ^ CR0_WP, 0, 0);

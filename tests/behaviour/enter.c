@@ -66,7 +66,8 @@ int main(int argc, char **argv)
 		kept &= canary[i] == i * 0x9e3779b97f4a7c15UL;
 	ktap_ok(kept, "the stack is the same");
 	ktap_ok(tls_word == 0x1234567890abcdefUL, "thread-local storage is the same");
-	ktap_ok(argc >= 1 && argv[0] && getenv("PATH") == path, "arguments and environment are the same");
+	ktap_ok(argc >= 1 && argv[0] && getenv("PATH") == path,
+		"arguments and environment are the same");
 	ktap_eq(getpid(), pid, "the process is the same");
 	ktap_ok(dune_test_cr3() != 0, "there are page tables of its own");
 	ktap_ok(cr2_is_ours(), "CR2 can be written and read back");

@@ -217,7 +217,8 @@ int main(void)
 	ktap_eq(wrong_rounds(bank->ud2, ROUNDS), 0, "registers survive handlers of invalid opcode");
 	ktap_eq(wrong_rounds(bank->int3, ROUNDS), 0, "registers survive handlers of breakpoint");
 	ktap_eq(wrong_rounds(bank->yield, ROUNDS), 0, "registers survive system calls");
-	ktap_eq(wrong_rounds(bank->cpuid, ROUNDS), 0, "registers survive an exit that the module emulates");
+	ktap_eq(wrong_rounds(bank->cpuid, ROUNDS), 0,
+		"registers survive an exit that the module emulates");
 	ktap_ok(control_words_survive(), "MXCSR and the x87 control word survive a handler");
 	ktap_ok(x87_stack_survives(), "the x87 stack survives a handler");
 

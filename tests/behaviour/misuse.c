@@ -157,7 +157,8 @@ static void vm_ioctls(void)
 	ktap_eq(raw_ioctl(vm, DUNE_GET_INFO, (void *)8), -EFAULT, "and wants a good pointer");
 	ktap_eq(raw_ioctl(vm, _IO(DUNE_IOC_TYPE, 0x7f), NULL), -ENOTTY, "an unknown ioctl");
 	ktap_eq(raw_ioctl(vm, DUNE_RUN, NULL), -ENOTTY, "an ioctl of the vCPU on the VM");
-	ktap_eq(raw_ioctl(vm, DUNE_CREATE_VCPU, (void *)1), -EINVAL, "DUNE_CREATE_VCPU with an argument");
+	ktap_eq(raw_ioctl(vm, DUNE_CREATE_VCPU, (void *)1), -EINVAL,
+		"DUNE_CREATE_VCPU with an argument");
 
 	ktap_ok(window((uint64_t)&a, &a) == 0 && window((uint64_t)&a + 1, &b) == 0 &&
 		a.hva == b.hva && a.gpa == b.gpa && a.hva == ((uint64_t)&a >> 30 << 30),

@@ -25,7 +25,10 @@
  * Limits.  Not forwarded but refused with ENOSYS, since they would change the
  * host's side alone: modify_ldt, iopl, ioperm.  A seccomp filter must let
  * ioctl on the vCPU's descriptor through.  vDSO getcpu() reports the CPU that
- * dune_enter() ran on.
+ * dune_enter() ran on, on machines without RDPID.  A restartable sequence
+ * (rseq) of the program's own is not aborted when it is preempted in Dune mode.
+ * A core file shows the thread in libdune's stub; the program's registers are
+ * at the start of the vCPU's run page.
  *
  * Errors are negative errno values; errno itself is not set.
  */
