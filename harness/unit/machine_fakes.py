@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +167,12 @@ class _Server(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return paramiko.OPEN_SUCCEEDED
 
+    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
+        self.owner.stand_still()
+        return super().check_channel_subsystem_request(channel, name)
+
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.owner.stand_still()
         threading.Thread(target=self.owner.execute, args=(channel, command), daemon=True).start()
         return True
 
@@ -203,10 +209,15 @@ class _Files(paramiko.SFTPServerInterface):
 
 
 class FakeGuest:
-    """An SSH server on a free port; ``deaf`` makes it swallow every command."""
+    """An SSH server on a free port.
+
+    ``deaf`` makes it swallow every command; ``stuck`` keeps it from answering
+    even the request for one, as a guest does whose CPUs stand still.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.deaf = False
+        self.stuck = threading.Event()
         self.commands: list[str] = []
         self.on_poweroff: Callable[[], None] = lambda: None
         self._host_key = paramiko.RSAKey.generate(2048)
@@ -218,8 +229,14 @@ class FakeGuest:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
+        self.stuck.clear()
         self._listener.close()
         self.hang_up()
+
+    def stand_still(self) -> None:
+        """Return when the guest is not, or no longer, stuck."""
+        while self.stuck.is_set():
+            time.sleep(0.05)
 
     def hang_up(self) -> None:
         """Cut all connections, as a dying guest does."""

@@ -70,7 +70,7 @@ def test_leftover_of_a_killed_process_goes(tmp_path: Path) -> None:
     assert not leftover.exists()
 
 
-def _slow_process(root: str, barrier: object, results: object) -> None:
+def _slow_process(root: str, barrier: object, all_have_it: object, results: object) -> None:
     def make(folder: Path) -> None:
         # Long enough for the others to arrive; one byte per making.
         time.sleep(0.3)
@@ -79,15 +79,18 @@ def _slow_process(root: str, barrier: object, results: object) -> None:
         make_hello(folder)
 
     barrier.wait(timeout=20)  # type: ignore[attr-defined]
-    entry = Cache(Path(root)).get_or_make(KIND, NAME, make)
-    results.put((entry / "sub/hello").read_text())  # type: ignore[attr-defined]
+    with Cache(Path(root)) as cache:
+        entry = cache.get_or_make(KIND, NAME, make, Deadline.after(10, "the entry"))
+        results.put((entry / "sub/hello").read_text())  # type: ignore[attr-defined]
+        # Still in use: who came second must not wait for the first to let go.
+        all_have_it.wait(timeout=20)  # type: ignore[attr-defined]
 
 
 def test_processes_at_once_make_it_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(4), context.Queue()
+    barrier, all_have_it, results = context.Barrier(4), context.Barrier(4), context.Queue()
     workers = [
-        context.Process(target=_slow_process, args=(str(tmp_path), barrier, results))
+        context.Process(target=_slow_process, args=(str(tmp_path), barrier, all_have_it, results))
         for _ in range(4)
     ]
     for worker in workers:

@@ -128,6 +128,29 @@ def test_a_hanging_guest(
     assert isinstance(caught.value, GuestDied)
 
 
+def test_a_guest_that_stands_still_is_waited_for_no_longer_than_asked(
+    machine: Machine, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "_PROBE_SECONDS", 0.5)
+    machine.succeed("true")
+    guest.stuck.set()
+    with pytest.raises(GuestCrashed, match="nor to a probe command") as caught:
+        machine.run("true", soon(0.5))
+    assert caught.value.kind == "hung"
+
+
+def test_a_transfer_to_a_guest_that_stands_still_ends(
+    machine: Machine, guest: FakeGuest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "_DEATH_RATTLE_SECONDS", 0.5)
+    source = tmp_path / "source"
+    source.write_text("content")
+    machine.succeed("true")
+    guest.stuck.set()
+    with pytest.raises(InfrastructureError, match="cannot push"):
+        machine.push(source, str(tmp_path / "copy"), deadline=soon(0.5))
+
+
 def test_a_hanging_command_in_a_living_guest(machine: Machine, guest: FakeGuest) -> None:
     with pytest.raises(CommandTimeout, match="the guest is alive") as caught:
         machine.run("sleep 3", soon(0.5))

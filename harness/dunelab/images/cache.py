@@ -215,12 +215,15 @@ class Cache:
         limit = deadline or Deadline.after(_MAKE_SECONDS, f"turn to make {kind} {digest[:12]}")
         handle = LockHandle(self.lock_path(f"{kind}-{digest}"))
         try:
-            handle.acquire(fcntl.LOCK_SH, limit)
-            if not _intact(final):
-                handle.acquire(fcntl.LOCK_EX, limit)
-                if not _intact(final):
-                    self._make(kind, digest, make)
-                handle.acquire(fcntl.LOCK_SH, limit)
+            while not (handle.attempt(fcntl.LOCK_SH) and _intact(final)):
+                # Both questions each time: who made the entry keeps it shared
+                # for as long as it lives, and an exclusive lock never comes.
+                if handle.attempt(fcntl.LOCK_EX):
+                    if not _intact(final):
+                        self._make(kind, digest, make)
+                else:
+                    limit.check()
+                    time.sleep(min(_POLL_SECONDS, limit.remaining()))
             os.utime(final / MANIFEST)
         except FileNotFoundError as error:
             handle.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import select
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,14 +85,20 @@ class GuestShell:
         started = time.monotonic()
         if not self.connected:
             self.connect(deadline, abort)
+        leash = _Leash(self._transport(), deadline)
         try:
-            channel = self._channel(deadline)
-            channel.exec_command(_with_env(command, env))
-            channel.shutdown_write()
+            with leash:
+                channel = self._channel(deadline)
+                channel.exec_command(_with_env(command, env))
+                channel.shutdown_write()
             out, err = _collect(channel, deadline, sink, abort)
             status = channel.recv_exit_status()
         except _LOST as error:
             self.close()
+            if leash.pulled:
+                raise Overran(
+                    f"no answer to the request for a command within {deadline.seconds:.1f} s"
+                ) from error
             raise ConnectionLost(
                 f"the SSH connection broke during {command!r}: {error or type(error).__name__}"
             ) from error
@@ -103,25 +110,25 @@ class GuestShell:
 
     def put(self, local: Path, remote: str, mode: int, deadline: Deadline) -> None:
         """Copy a file into the guest."""
-        with _sftp_errors(f"push {local} to {remote}"):
-            self._sftp(deadline)
+        with _sftp_errors(f"push {local} to {remote}"), _Leash(self._transport(), deadline):
             self._connection.put(str(local), remote, preserve_mode=False)
             self._connection.sftp().chmod(remote, mode)
 
     def get(self, remote: str, local: Path, deadline: Deadline) -> None:
         """Copy a file out of the guest."""
-        with _sftp_errors(f"pull {remote} to {local}"):
-            self._sftp(deadline)
+        with _sftp_errors(f"pull {remote} to {local}"), _Leash(self._transport(), deadline):
             self._connection.get(remote, str(local), preserve_mode=False)
 
     def interactive(self, command: str | None, columns: int, lines: int) -> paramiko.Channel:
         """A channel with a terminal: for ``dunelab shell``."""
-        channel = self._channel(Deadline.after(30, "a terminal"))
-        channel.get_pty(term="xterm", width=columns, height=lines)
-        if command is None:
-            channel.invoke_shell()
-        else:
-            channel.exec_command(command)
+        deadline = Deadline.after(30, "a terminal")
+        with _Leash(self._transport(), deadline):
+            channel = self._channel(deadline)
+            channel.get_pty(term="xterm", width=columns, height=lines)
+            if command is None:
+                channel.invoke_shell()
+            else:
+                channel.exec_command(command)
         return channel
 
     def close(self) -> None:
@@ -154,16 +161,15 @@ class GuestShell:
             raise
         self._connection = connection
 
+    def _transport(self) -> paramiko.Transport | None:
+        return self._connection.transport if self._connection is not None else None
+
     def _channel(self, deadline: Deadline) -> paramiko.Channel:
-        transport = self._connection.transport
+        transport = self._transport()
         if transport is None:
             raise EOFError("not connected")
         channel: paramiko.Channel = transport.open_session(timeout=max(0.1, deadline.remaining()))
         return channel
-
-    def _sftp(self, deadline: Deadline) -> None:
-        channel = self._connection.sftp().get_channel()
-        channel.settimeout(max(0.1, deadline.remaining()))
 
     def _distinguish_signal(self, command: str) -> None:
         if not self.connected:
@@ -214,6 +220,31 @@ def _collect(
     decoded = {name: b"".join(parts).decode("utf-8", "replace") for name, parts in texts.items()}
     channel.close()
     return decoded["stdout"], decoded["stderr"]
+
+
+class _Leash:
+    """Hangs up when time is up.
+
+    paramiko waits without a limit for the answer to a channel request and for
+    the reply to an SFTP packet; closing the transport is what ends such a wait.
+    """
+
+    def __init__(self, transport: paramiko.Transport | None, deadline: Deadline) -> None:
+        self.pulled = False
+        self._transport = transport
+        self._timer = threading.Timer(deadline.remaining(), self._pull)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._timer.cancel()
+
+    def _pull(self) -> None:
+        self.pulled = True
+        if self._transport is not None:
+            self._transport.close()
 
 
 class _sftp_errors:
