@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from machine_fakes import fake_spec
 
-from dunelab.engines.qemu_argv import Wiring, qemu_argv, shell_text, state_key
+from dunelab.engines.qemu_argv import (
+    Wiring,
+    guest_parameters,
+    qemu_argv,
+    shell_text,
+    state_key,
+)
 from dunelab.errors import UsageError
 from dunelab.spec import Cell, EngineName, MachineSpec, Vendor
 
@@ -19,7 +25,7 @@ KVM = dataclasses.replace(SPEC, cell=Cell(EngineName.KVM, Vendor.INTEL, "debian-
 
 GOLDEN_TCG = """
 qemu-system-x86_64 -name dunelab-tcg-amd-debian-6.1 -nodefaults -no-user-config -display none
--no-reboot -machine pc -accel tcg,thread=multi -cpu max -smp 2 -m 512M
+-no-reboot -machine pc -accel tcg,thread=multi -cpu max -smp 3 -m 512M
 -kernel /img/vmlinuz -initrd /img/initrd -append 'console=ttyS0 quiet'
 -netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22
 -device virtio-net-pci,netdev=net0,romfile=
@@ -40,7 +46,17 @@ def test_tcg_golden() -> None:
 
 def test_kvm_differs_in_accelerator_and_cpu_only() -> None:
     expected = GOLDEN_TCG.replace("tcg-amd", "kvm-intel").replace("tcg,thread=multi", "kvm")
-    assert argv(KVM) == shlex.split(expected.replace("-cpu max", "-cpu host"))
+    expected = expected.replace("-cpu max", "-cpu host").replace("-smp 3", "-smp 2")
+    assert argv(KVM) == shlex.split(expected)
+
+
+def test_cpu_0_is_spare_where_another_cpu_could_spoil_it() -> None:
+    asked = dataclasses.replace(SPEC, append=("quiet",))
+    assert guest_parameters(asked) == ("isolcpus=domain,0", "quiet")
+    for spec in (dataclasses.replace(asked, cpus=1), dataclasses.replace(KVM, append=("quiet",))):
+        assert guest_parameters(spec) == ("quiet",)
+    words = argv(dataclasses.replace(SPEC, cpus=1))
+    assert words[words.index("-smp") + 1] == "1"
 
 
 def test_icount_is_single_threaded() -> None:

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "../dune_test.h"
 #include "../child.h"
+#include "../cpus.h"
 #include "../trap.h"
 
 #include <sched.h>
@@ -333,13 +334,10 @@ static void dead_ends(struct child *c, const char *what)
 int main(void)
 {
 	struct child triple, lost, endless, other;
-	cpu_set_t set;
 
 	ktap_plan(DUNE_TEST_ENTER + 37 + DUNE_TEST_LEAVE);
 	shared = child_shared(sizeof(*shared));
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	cpus_pin(0, 0);
 	triple = child_start(triple_fault, NULL);
 	lost = child_start(lost_page_tables, NULL);
 	endless = child_start(endless_exceptions, NULL);

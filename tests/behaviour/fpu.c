@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "../dune_test.h"
 #include "../child.h"
+#include "../cpus.h"
 #include "../trap.h"
 
 #include <sched.h>
@@ -180,15 +181,6 @@ static void run_side(struct side *s, unsigned int seed, const volatile int *stop
 	}
 }
 
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 static int native_side(void *arg)
 {
 	(void)arg;
@@ -206,7 +198,7 @@ int main(void)
 	if (__builtin_cpu_supports("avx"))
 		bank = &avx;
 	shared = child_shared(sizeof(*shared));
-	pin(0);
+	cpus_pin(0, 0);
 	other = child_start(native_side, NULL);
 	dune_test_enter();
 	ktap_fact("registers", "%s", bank->name);

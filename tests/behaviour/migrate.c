@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "../dune_test.h"
 #include "../child.h"
+#include "../cpus.h"
 
 #include <sched.h>
 
@@ -21,15 +22,6 @@ static struct {
 	volatile unsigned int moves, refused;
 	volatile pid_t target;
 } *shared;
-
-static int set_cpu(pid_t pid, int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return sched_setaffinity(pid, sizeof(set), &set);
-}
 
 static int kernel_cpu(void)
 {
@@ -48,7 +40,7 @@ static int mover(void *arg)
 	while (!shared->target)
 		sched_yield();
 	for (unsigned int i = 0; i < MOVES; i++) {
-		if (set_cpu(shared->target, (int)(i & 1)))
+		if (cpus_pin(shared->target, (int)(i & 1)))
 			shared->refused++;
 		shared->moves++;
 		nanosleep(&nap, NULL);
@@ -145,10 +137,10 @@ static bool libc_knows_its_cpu(void)
 	for (int cpu = 0; cpu < 2; cpu++) {
 		double end = child_now() + 2;
 
-		set_cpu(0, cpu);
-		while (sched_getcpu() != cpu && child_now() < end)
+		cpus_pin(0, cpu);
+		while (sched_getcpu() != cpus_number(cpu) && child_now() < end)
 			;
-		if (sched_getcpu() != cpu) {
+		if (sched_getcpu() != cpus_number(cpu)) {
 			ktap_note("sched_getcpu says %d on CPU %d", sched_getcpu(), kernel_cpu());
 			return false;
 		}
@@ -164,7 +156,7 @@ int main(void)
 	uint64_t *memory;
 
 	ktap_plan(DUNE_TEST_ENTER + 12 + DUNE_TEST_LEAVE);
-	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+	if (cpus_count() < 2)
 		ktap_bail("this test needs two CPUs");
 	shared = child_shared(sizeof(*shared));
 
@@ -198,8 +190,8 @@ int main(void)
 	memset(memory, 0, 1024 * sizeof(*memory));
 	tls_word = 0;
 	for (unsigned int i = 0; i < MOVES; i++) {
-		set_cpu(0, (int)(i & 1));
-		wrong_cpu += kernel_cpu() != (int)(i & 1);
+		cpus_pin(0, (int)(i & 1));
+		wrong_cpu += kernel_cpu() != cpus_number((int)(i & 1));
 		check_once(want_fs, want_lstar, want_cr3, memory);
 	}
 	ktap_eq(wrong_cpu, 0, "it moved itself %d times", MOVES);

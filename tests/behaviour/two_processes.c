@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "../dune_test.h"
 #include "../child.h"
+#include "../cpus.h"
 
 #include <sched.h>
 
@@ -47,15 +48,6 @@ static unsigned int wrong_words(uint64_t seed, size_t from, size_t step)
 	for (size_t i = from; i < WORDS; i += step)
 		wrong += memory[i] != word(seed, i);
 	return wrong;
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
 }
 
 /* One ball, two players: each turn both check a page apart, with new contents. */
@@ -106,7 +98,7 @@ static int child(void *arg)
 	prepare_turns(1000000);
 	shared->child.wrong = take_turns(to_child[0], to_parent[1], false, 1000000);
 	shared->child.turns = TURNS;
-	pin(1);
+	cpus_pin(0, 1);
 	shared->child.wrong += side_by_side(7000000);
 	shared->child.inside += dune_test_cpl() == 0;
 	return 0;
@@ -122,7 +114,7 @@ int main(void)
 	memory = mmap(NULL, WORDS * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pipe(to_child) || pipe(to_parent))
 		ktap_bail("pipe: %s", strerror(errno));
-	pin(0);
+	cpus_pin(0, 0);
 
 	struct child other = child_start(child, NULL);
 

@@ -18,9 +18,9 @@
 #ifndef TESTS_BENCH_H
 #define TESTS_BENCH_H
 
-#include <sched.h>
 #include <stdint.h>
 
+#include "../cpus.h"
 #include "../ktap.h"
 
 #define BENCH_BATCHES	15
@@ -91,11 +91,7 @@ __attribute__((unused)) static void bench_report(const char *name, const struct 
 /* One CPU, so that no migration and no other CPU's counter comes in between. */
 __attribute__((unused)) static void bench_pin(void)
 {
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(0, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
+	if (cpus_pin(0, 0))
 		ktap_note("sched_setaffinity: %s", strerror(errno));
 }
 

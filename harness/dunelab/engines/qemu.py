@@ -15,7 +15,14 @@ from pathlib import Path
 from dunelab.deadline import Deadline
 from dunelab.engines.base import EngineFailed
 from dunelab.engines.process import EngineProcess, describe_exit
-from dunelab.engines.qemu_argv import DEFAULT_CPU, Wiring, qemu_argv, shell_text, state_key
+from dunelab.engines.qemu_argv import (
+    DEFAULT_CPU,
+    Wiring,
+    guest_parameters,
+    qemu_argv,
+    shell_text,
+    state_key,
+)
 from dunelab.engines.qmp import QmpSession
 from dunelab.errors import DeadlineExpired, EngineUnavailable
 from dunelab.images.cmdline import kernel_cmdline
@@ -55,14 +62,14 @@ def require_binary(engine: EngineName) -> str:
 
 def command_line(spec: MachineSpec) -> str:
     """What ``start`` would run, with the console on the terminal."""
-    cmdline = kernel_cmdline(spec.cell.engine, spec.append)
+    cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
     return shell_text(qemu_argv(spec, cmdline=cmdline, wiring=Wiring()))
 
 
 def saved_state_key(spec: MachineSpec) -> str:
     """The digest a saved state of ``spec`` is filed under."""
     version = qemu_version(require_binary(spec.cell.engine))
-    cmdline = kernel_cmdline(spec.cell.engine, spec.append)
+    cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
     return state_key(spec, cmdline=cmdline, version=version)
 
 
@@ -176,7 +183,7 @@ def start_qemu(
 ) -> QemuInstance:
     """Start QEMU for ``spec`` and read back what it really is."""
     binary = require_binary(spec.cell.engine)
-    cmdline = kernel_cmdline(spec.cell.engine, spec.append)
+    cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
     spec.workdir.mkdir(parents=True, exist_ok=True)
     log = spec.workdir / "qemu.log"
     with contextlib.ExitStack() as undo:

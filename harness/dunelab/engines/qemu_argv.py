@@ -18,6 +18,16 @@ from dunelab.spec import EngineName, MachineSpec
 
 DEFAULT_CPU = {EngineName.TCG: "max", EngineName.KVM: "host"}
 
+SPARE_CPU = "isolcpus=domain,0"
+"""Keeps every process of the guest off CPU 0.
+
+QEMU's TCG runs each CPU in a thread of its own, and an FXRSTOR or XRSTOR on any
+of them clears a bit in the flags of CPU 0, neither locked nor atomic
+(``cpu_clear_ignne``).  The same word says whether nested paging is on.  So a
+VMRUN or #VMEXIT on CPU 0 is undone now and then by a task switch elsewhere:
+the guest runs without its second stage, or its host with one.
+"""
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -56,7 +66,7 @@ def qemu_argv(
         "-cpu",
         spec.cpu_model or DEFAULT_CPU[spec.cell.engine],
         "-smp",
-        str(spec.cpus),
+        str(spec.cpus + int(has_spare_cpu(spec))),
         "-m",
         f"{spec.memory_mib}M",
         "-kernel",
@@ -73,6 +83,16 @@ def qemu_argv(
         *_wires(wiring),
         *(["-incoming", "defer"] if incoming else []),
     ]
+
+
+def has_spare_cpu(spec: MachineSpec) -> bool:
+    """Whether the machine gets one CPU more than asked for, which its programs do not see."""
+    return spec.cell.engine is EngineName.TCG and spec.cpus > 1
+
+
+def guest_parameters(spec: MachineSpec) -> tuple[str, ...]:
+    """The spec's own kernel parameters, after those its machine needs."""
+    return (*((SPARE_CPU,) if has_spare_cpu(spec) else ()), *spec.append)
 
 
 def _accelerator(spec: MachineSpec) -> list[str]:
