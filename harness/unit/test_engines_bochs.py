@@ -39,7 +39,7 @@ display_library: nogui
 memory: guest=512, host=512
 romimage: file="/c/share/BIOS-bochs-latest"
 vgaromimage: file="/c/share/VGABIOS-lgpl-latest"
-cpu: model=corei7_skylake_x, count=2, ips=200000000, reset_on_triple_fault=0
+cpu: model=corei7_skylake_x, count=2, quantum=32, ips=200000000, reset_on_triple_fault=0
 clock: sync=none, time0=utc
 pci: enabled=1, chipset=i440fx, slot1=e1000
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
