@@ -230,6 +230,9 @@ class FakeGuest:
 
     def close(self) -> None:
         self.stuck.clear()
+        # Closing alone leaves the thread in accept(), with a number that the
+        # next file gets.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.hang_up()
 

@@ -42,6 +42,22 @@ def soon(what: str = "the test") -> Deadline:
     return Deadline.after(10, what)
 
 
+def test_the_descriptor_may_be_closed_under_it(line: Line) -> None:
+    """The number may be another file's at once: not a byte of that is read."""
+    number = line.near.fileno()
+    line.near.close()
+    mine, yours = socket.socketpair()
+    assert number in (mine.fileno(), yours.fileno())
+    with mine, yours:
+        for end, other in ((mine, yours), (yours, mine)):
+            end.sendall(b"not the console")
+            seen = line.console.mark()
+            line.say("more\n")
+            line.console.wait_for("more", soon(), since=seen)
+            assert other.recv(100) == b"not the console"
+    assert "not" not in line.console.text()
+
+
 def test_a_wait_ends_with_the_text(line: Line) -> None:
     threading.Timer(0.1, line.say, ["noise\r\ndunelab: ready\r\n"]).start()
     match = line.console.wait_for(r"^dunelab: (\w+)", soon())

@@ -34,12 +34,14 @@ class Console:
 
     The log file gets the raw bytes as they come, so that evidence survives
     whatever happens to the harness; ``text`` is the same without carriage
-    returns.  The descriptor stays the caller's to close, after ``close``.
+    returns.  The descriptor stays the caller's to close, at any time: what is
+    read is a copy, so that the thread never meets a number that was closed
+    under it and given to somebody else's file.
     """
 
     def __init__(self, fd: int, log: Path) -> None:
         self.log = log
-        self._fd = fd
+        self._fd = os.dup(fd)
         self._grown = threading.Condition()
         self._text = ""
         self._ended = False
@@ -125,10 +127,10 @@ class Console:
         if self._thread.is_alive():
             os.write(self._wake_write, b"x")
         self._thread.join(timeout=5)
-        for fd in (self._wake_read, self._wake_write):
+        for fd in (self._wake_read, self._wake_write, self._fd):
             if fd >= 0:
                 os.close(fd)
-        self._wake_read = self._wake_write = -1
+        self._wake_read = self._wake_write = self._fd = -1
 
     def _read(self) -> None:
         poller = select.poll()
