@@ -114,6 +114,28 @@ def test_cpus_are_left_as_found(
     assert cpu_state() == before
 
 
+def test_a_cpu_goes_and_comes_back_under_a_dune_process(
+    guest: Machine,
+    cell: Cell,
+    cpu_state: Callable[[], str],
+    dune_process: DuneProcess,
+    in_guest: InGuest,
+) -> None:
+    """A CPU that comes while a Dune process lives gets the extension, later it does not."""
+    register, mask = ("cr4", CR4_VMXE) if cell.vendor is Vendor.INTEL else ("efer", EFER_SVME)
+    online = "/sys/devices/system/cpu/cpu1/online"
+    dune_process.start(6)
+    everywhere = len(bits(cpu_state(), register, mask))
+    in_guest(f"echo 0 >{online}")
+    assert bits(cpu_state(), register, mask) == [True] * (everywhere - 1)
+    in_guest(f"echo 1 >{online}")
+    assert bits(cpu_state(), register, mask) == [True] * everywhere
+    assert dune_process.status() == "0"
+    in_guest(f"echo 0 >{online}; echo 1 >{online}")
+    assert bits(cpu_state(), register, mask) == [False] * everywhere
+    dune_module.unload_module(guest)
+
+
 @pytest.mark.only_vendors("amd")
 def test_msr_device_agrees(guest: Machine, in_guest: InGuest) -> None:
     """The same through /dev/cpu/*/msr, which knows EFER (0xc0000080) but no CR4."""
