@@ -105,6 +105,8 @@ def test_the_log_tells_a_failed_entry_and_not_the_chatter() -> None:
 
 def test_the_model_comes_from_the_log() -> None:
     assert model_in_log(LOG, "corei7_skylake_x") == "corei7_skylake_x"
+    old = "00000000000i[      ]   Using pre-defined CPU configuration: ryzen\n"
+    assert model_in_log(old, "ryzen") == "ryzen"
     with pytest.raises(EngineFailed, match="emulates corei7_skylake_x"):
         model_in_log(LOG, "tigerlake")
     with pytest.raises(EngineFailed, match="emulates none"):

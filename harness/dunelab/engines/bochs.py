@@ -34,7 +34,8 @@ SOFT_POWER_OFF = "ACPI control: soft power off"
 # CPU (a failed VM entry names the consistency check), not the device chatter.
 # Linux probes MSRs that no emulator has, thousands of times: those are left out.
 _TELLING = re.compile(r"^\d+[pe]\[(?!.*(?:RDMSR|WRMSR): Unknown register).*$", re.MULTILINE)
-_MODEL = re.compile(r"initialized CPU model (\S+)")
+# As Bochs 3.0 and 2.7 say it.
+_MODEL = re.compile(r"(?:initialized CPU model|Using pre-defined CPU configuration:) (\S+)")
 _FORWARD_FAILED = "could not set up host forwarding rule"
 _TELLING_LINES = 40
 _START_SECONDS = 15.0
