@@ -18,7 +18,6 @@ from dunelab.images.kernel import (
     module_name,
     read_module,
 )
-from dunelab.machine.machine import Machine
 from dunelab.pytest_support.pool import Guest
 from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 from dunelab.spec import Cell, Vendor
@@ -26,10 +25,12 @@ from dunelab.spec import Cell, Vendor
 pytestmark = [pytest.mark.guest_group("module"), pytest.mark.usefixtures("reloaded")]
 
 VENDOR_MODULE = {Vendor.AMD: "kvm_amd", Vendor.INTEL: "kvm_intel"}
-# Since 6.12 KVM turns the extension on when it is loaded, and not with its first VM.
-AT_LOAD = "/sys/module/kvm/parameters/enable_virt_at_load"
+# Since 6.12 KVM turns the extension on when it is loaded, and not with its
+# first VM; the parameter that says so came with it, and is on by default.
+AT_LOAD = "enable_virt_at_load"
 
 InGuest = Callable[[str], str]
+Enter = Callable[[], tuple[int, str]]
 
 
 def unpack_modules(tree: Path, name: str, folder: Path) -> list[Path]:
@@ -45,47 +46,65 @@ def unpack_modules(tree: Path, name: str, folder: Path) -> list[Path]:
     return [folder / f"{wanted}.ko" for wanted in load_order([name], depends)]
 
 
+class Kvm:
+    """The kernel's own KVM for the guest's vendor, pushed and not loaded."""
+
+    def __init__(self, files: list[Path], in_guest: InGuest) -> None:
+        self._files = files
+        self._in_guest = in_guest
+
+    @property
+    def holds_at_load(self) -> bool:
+        """Whether this KVM takes the CPU as soon as it is loaded."""
+        core = next(file for file in self._files if file.stem == "kvm")
+        return any(text.startswith(f"{AT_LOAD}:") for text in modinfo(core).get("parmtype", []))
+
+    def load(self, parameters: str = "") -> None:
+        """Load it with parameters for kvm.ko."""
+        for file in self._files:
+            extra = parameters if file.stem == "kvm" else ""
+            self._in_guest(f"insmod {GUEST_FOLDER}/{file.name} {extra}")
+
+    def unload(self) -> None:
+        """Unload what is loaded of it."""
+        for file in reversed(self._files):
+            self._in_guest(f"! grep -q '^{file.stem} ' /proc/modules || rmmod {file.stem}")
+
+
 @pytest.fixture
-def load_kvm(
+def kvm(
     guest_context: Guest, cell: Cell, lab: DuneLab, in_guest: InGuest, tmp_path: Path
-) -> Iterator[Callable[[str], None]]:
-    """Load the kernel's KVM with parameters for kvm.ko; it goes when the test ends."""
+) -> Iterator[Kvm]:
+    """It goes when the test ends."""
     files = unpack_modules(
         lab.store.kernel(cell.kernel).modules, VENDOR_MODULE[cell.vendor], tmp_path
     )
     push_once(guest_context, {file.name: file for file in files})
-
-    def load(parameters: str) -> None:
-        for file in files:
-            extra = parameters if file.stem == "kvm" else ""
-            in_guest(f"insmod {GUEST_FOLDER}/{file.name} {extra}")
-
-    yield load
-    for file in reversed(files):
-        in_guest(f"! grep -q '^{file.stem} ' /proc/modules || rmmod {file.stem}")
+    made = Kvm(files, in_guest)
+    yield made
+    made.unload()
 
 
-def run_enter(guest_context: Guest, lab: DuneLab) -> tuple[int, str]:
+@pytest.fixture
+def enter(guest_context: Guest, lab: DuneLab) -> Enter:
     """Run a program that enters Dune mode and proves it: its status and what it said."""
     name = "behaviour/enter_static"
     push_once(guest_context, {name: lab.program(name)})
-    done = guest_context.machine.run(
-        f"cd {GUEST_FOLDER} && ./{name}", Deadline.after(60, "end of a Dune program")
-    )
-    return done.exit_status, done.stdout + done.stderr
+
+    def run() -> tuple[int, str]:
+        done = guest_context.machine.run(
+            f"cd {GUEST_FOLDER} && ./{name}", Deadline.after(60, "end of a Dune program")
+        )
+        return done.exit_status, done.stdout + done.stderr
+
+    return run
 
 
-def test_kvm_that_holds_the_cpu_is_named(
-    guest: Machine,
-    guest_context: Guest,
-    lab: DuneLab,
-    load_kvm: Callable[[str], None],
-    in_guest: InGuest,
-) -> None:
-    load_kvm("")
+def test_kvm_that_holds_the_cpu_is_named(kvm: Kvm, enter: Enter, in_guest: InGuest) -> None:
+    kvm.load()
     in_guest("dmesg -c >/dev/null")
-    status, said = run_enter(guest_context, lab)
-    if in_guest(f"[ -e {AT_LOAD} ] && cat {AT_LOAD} || echo N").strip() == "Y":
+    status, said = enter()
+    if kvm.holds_at_load:
         assert status != 0
         assert "Device or resource busy" in said
         assert "unload" in in_guest("dmesg | grep dune:")
@@ -93,29 +112,15 @@ def test_kvm_that_holds_the_cpu_is_named(
         assert status == 0, said
 
 
-def test_kvm_that_waits_for_its_first_vm_is_no_obstacle(
-    guest: Machine,
-    guest_context: Guest,
-    lab: DuneLab,
-    load_kvm: Callable[[str], None],
-    in_guest: InGuest,
-) -> None:
+def test_kvm_that_waits_for_its_first_vm_is_no_obstacle(kvm: Kvm, enter: Enter) -> None:
     """Before 6.12 this is how KVM always is."""
-    major, minor = in_guest("cat /proc/sys/kernel/osrelease").split(".")[:2]
-    load_kvm("enable_virt_at_load=0" if (int(major), int(minor)) >= (6, 12) else "")
-    status, said = run_enter(guest_context, lab)
+    kvm.load(f"{AT_LOAD}=0" if kvm.holds_at_load else "")
+    status, said = enter()
     assert status == 0, said
 
 
-def test_after_kvm_has_gone_all_is_as_before(
-    guest: Machine,
-    guest_context: Guest,
-    lab: DuneLab,
-    cell: Cell,
-    load_kvm: Callable[[str], None],
-    in_guest: InGuest,
-) -> None:
-    load_kvm("")
-    in_guest(f"rmmod {VENDOR_MODULE[cell.vendor]}")
-    status, said = run_enter(guest_context, lab)
+def test_after_kvm_has_gone_all_is_as_before(kvm: Kvm, enter: Enter) -> None:
+    kvm.load()
+    kvm.unload()
+    status, said = enter()
     assert status == 0, said

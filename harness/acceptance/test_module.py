@@ -29,8 +29,9 @@ LEAK_KIB = 4 * CYCLES
 InGuest = Callable[[str], str]
 
 
-def bits(state: str, register: str, mask: int) -> list[bool]:
-    """A bit of a register on every CPU."""
+def switched_on(state: str, vendor: Vendor) -> list[bool]:
+    """Whether the vendor's extension is on, for every CPU: CR4.VMXE or EFER.SVME."""
+    register, mask = ("cr4", CR4_VMXE) if vendor is Vendor.INTEL else ("efer", EFER_SVME)
     values = re.findall(rf"{register}=(0x[0-9a-f]+)", state)
     assert values, f"no {register} in {state!r}"
     return [bool(int(value, 16) & mask) for value in values]
@@ -100,14 +101,13 @@ def test_cpus_are_left_as_found(
     guest: Machine, cell: Cell, cpu_state: Callable[[], str], dune_process: DuneProcess
 ) -> None:
     """CR4.VMXE and EFER.SVME are set on every CPU while a Dune process lives, and only then."""
-    register, mask = ("cr4", CR4_VMXE) if cell.vendor is Vendor.INTEL else ("efer", EFER_SVME)
     dune_module.unload_module(guest)
     before = cpu_state()
-    assert len(bits(before, register, mask)) >= 2
-    assert not any(bits(before, register, mask))
+    assert len(switched_on(before, cell.vendor)) >= 2
+    assert not any(switched_on(before, cell.vendor))
     dune_module.load_module(guest)
     dune_process.start(3)
-    assert all(bits(cpu_state(), register, mask))
+    assert all(switched_on(cpu_state(), cell.vendor))
     assert dune_process.status() == "0"
     assert cpu_state() == before
     dune_module.unload_module(guest)
@@ -122,17 +122,16 @@ def test_a_cpu_goes_and_comes_back_under_a_dune_process(
     in_guest: InGuest,
 ) -> None:
     """A CPU that comes while a Dune process lives gets the extension, later it does not."""
-    register, mask = ("cr4", CR4_VMXE) if cell.vendor is Vendor.INTEL else ("efer", EFER_SVME)
     online = "/sys/devices/system/cpu/cpu1/online"
     dune_process.start(6)
-    everywhere = len(bits(cpu_state(), register, mask))
+    everywhere = len(switched_on(cpu_state(), cell.vendor))
     in_guest(f"echo 0 >{online}")
-    assert bits(cpu_state(), register, mask) == [True] * (everywhere - 1)
+    assert switched_on(cpu_state(), cell.vendor) == [True] * (everywhere - 1)
     in_guest(f"echo 1 >{online}")
-    assert bits(cpu_state(), register, mask) == [True] * everywhere
+    assert switched_on(cpu_state(), cell.vendor) == [True] * everywhere
     assert dune_process.status() == "0"
     in_guest(f"echo 0 >{online}; echo 1 >{online}")
-    assert bits(cpu_state(), register, mask) == [False] * everywhere
+    assert switched_on(cpu_state(), cell.vendor) == [False] * everywhere
     dune_module.unload_module(guest)
 
 

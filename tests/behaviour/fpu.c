@@ -11,7 +11,6 @@
 #include "../cpus.h"
 #include "../trap.h"
 
-#include <sched.h>
 #include <sys/resource.h>
 
 #define ROUNDS		100

@@ -49,8 +49,8 @@ def bochs_rc(spec: MachineSpec, files: BochsFiles, *, display: str = "nogui") ->
         *_memory(spec.memory_mib),
         f'romimage: file="{files.share / "BIOS-bochs-latest"}"',
         f'vgaromimage: file="{files.share / "VGABIOS-lgpl-latest"}"',
-        # The ticks a halted CPU is said to have used in its turn; 32 is the most
-        # there is.  Waiting passes the faster, where one CPU works at most.
+        # Instructions in a CPU's turn, and the ticks a halted one is said to have
+        # used in it.  32 is the most there is: fewer turns for the same work.
         f"cpu: model={cpu_model(spec)}, count={spec.cpus}, quantum=32, "
         f"ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0",
         # Time passes with instructions, so a result does not depend on how
