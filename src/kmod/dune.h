@@ -12,9 +12,9 @@
  *   vmx, svm    the vendors: one struct dune_ops and an entry stub each
  *
  * Lock order, outermost first:
- *   vcpu->mutex > vm->window_mutex > mmap_lock > vm->mmu_lock
+ *   vm->window_mutex > mmap_lock > vm->mmu_lock
  * cpu.c has its own mutex, taken before cpus_read_lock(), never under any of
- * these except vcpu->mutex.
+ * these.  A vCPU needs no lock: only its owner comes near it.
  */
 #ifndef _DUNE_H
 #define _DUNE_H
@@ -65,7 +65,7 @@ struct dune_vm {
 	struct mutex window_mutex;
 	unsigned int nr_windows;	/* window_mutex; published after the entry */
 	unsigned int max_windows;
-	u64 *windows;			/* [max_windows] start of each, write once */
+	u64 *windows;			/* [max_windows] start of each, or DUNE_NO_WINDOW */
 	struct xarray by_hva;		/* hva >> 30 -> index */
 
 	struct work_struct free_work;
@@ -110,8 +110,7 @@ struct dune_event {
 
 struct dune_vcpu {
 	struct dune_vm *vm;
-	struct pid *owner;		/* the thread that may run it */
-	struct mutex mutex;		/* one ioctl at a time; owner is held inside */
+	struct pid *owner;		/* the thread that may run it; NULL until the first use */
 	struct list_head link;		/* all vCPUs, for debugfs */
 
 	/*
@@ -236,6 +235,7 @@ void dune_cpu_exit(void);
 struct dune_vm *dune_vm_get(struct mm_struct *mm);
 void dune_vm_put(struct dune_vm *vm);
 int dune_vm_map_window(struct dune_vm *vm, u64 hva, struct dune_window *win);
+int dune_vm_set_windows(struct dune_vm *vm, const u64 *hvas, unsigned int nr);
 bool dune_gpa_to_hva(struct dune_vm *vm, u64 gpa, u64 *hva);
 int dune_vm_init(void);
 void dune_vm_exit(void);

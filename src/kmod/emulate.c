@@ -4,8 +4,6 @@
  * WRMSR, MOV to and from control and debug registers, port I/O.  The rule
  * is to deny; what is allowed is listed here.
  */
-#define pr_fmt(fmt) "dune: " fmt
-
 #include <linux/uaccess.h>
 #include <asm/processor.h>
 #include <asm/trapnr.h>

@@ -99,6 +99,24 @@ static long dune_map_window(struct dune_vm *vm, struct dune_window __user *argp)
 	return copy_to_user(argp, &win, sizeof(win)) ? -EFAULT : 0;
 }
 
+static long dune_set_windows(struct dune_vm *vm, const void __user *argp)
+{
+	struct dune_windows arg;
+	u64 *hvas;
+	int ret;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.pad || arg.nr > vm->max_windows)
+		return -EINVAL;
+	hvas = vmemdup_user(u64_to_user_ptr(arg.hvas), arg.nr * sizeof(*hvas));
+	if (IS_ERR(hvas))
+		return PTR_ERR(hvas);
+	ret = dune_vm_set_windows(vm, hvas, arg.nr);
+	kvfree(hvas);
+	return ret;
+}
+
 static long dune_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct dune_vm *vm = file->private_data;
@@ -111,6 +129,8 @@ static long dune_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return dune_get_info((void __user *)arg);
 	case DUNE_MAP_WINDOW:
 		return dune_map_window(vm, (void __user *)arg);
+	case DUNE_SET_WINDOWS:
+		return dune_set_windows(vm, (void __user *)arg);
 	case DUNE_CREATE_VCPU:
 		return arg ? -EINVAL : dune_vcpu_create(vm);
 	default:

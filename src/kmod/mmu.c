@@ -16,8 +16,6 @@
  * A vCPU sets its bit before it reads tlb_gen, so it either sees the new
  * value and flushes on entry, or is seen in the mask and leaves guest mode.
  */
-#define pr_fmt(fmt) "dune: " fmt
-
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/signal.h>

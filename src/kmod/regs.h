@@ -11,13 +11,6 @@
 #define REGS_RBP	40
 #define REGS_RSI	48
 #define REGS_RDI	56
-#define REGS_R8		64
-#define REGS_R9		72
-#define REGS_R10	80
-#define REGS_R11	88
-#define REGS_R12	96
-#define REGS_R13	104
-#define REGS_R14	112
-#define REGS_R15	120
+/* r8 to r15 follow: 8 * n */
 
 #endif /* _DUNE_REGS_H */

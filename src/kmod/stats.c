@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * /sys/kernel/debug/dune/vcpus: every vCPU with its exit counters.  The
- * owner sees the same numbers in the page at DUNE_MMAP_STATS.
+ * /sys/kernel/debug/dune/vcpus: every vCPU with its exit counters, tid 0
+ * until somebody uses it.  The owner sees the same numbers in the page at DUNE_MMAP_STATS.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -56,7 +56,7 @@ static int vcpus_show(struct seq_file *m, void *v)
 		struct dune_stats *s = vcpu->stats;
 
 		seq_printf(m, "tid %d runs %llu entries %llu guest_ticks %llu",
-			   pid_nr(vcpu->owner), s->runs, s->entries, s->guest_ticks);
+			   pid_nr(READ_ONCE(vcpu->owner)), s->runs, s->entries, s->guest_ticks);
 		for (i = 0; i < DUNE_STAT_NR; i++)
 			if (s->exit[i].count)
 				seq_printf(m, " %s %llu/%llu", stat_names[i],

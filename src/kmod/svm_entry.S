@@ -23,14 +23,9 @@
  * guest's.
  */
 SYM_FUNC_START(dune_svm_enter)
-	push	%rbp
-	push	%rbx
-	push	%r12
-	push	%r13
-	push	%r14
-	push	%r15
-	push	%rsi
-	push	%rdx
+	.irp	reg, rbp, rbx, r12, r13, r14, r15, rsi, rdx
+	push	%\reg
+	.endr
 
 	mov	%rdx, %rax
 	vmsave	%rax
@@ -64,12 +59,8 @@ SYM_FUNC_START(dune_svm_enter)
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
 	DUNE_UNTRAIN_RET
 
-	pop	%rsi
-	pop	%r15
-	pop	%r14
-	pop	%r13
-	pop	%r12
-	pop	%rbx
-	pop	%rbp
+	.irp	reg, rsi, r15, r14, r13, r12, rbx, rbp
+	pop	%\reg
+	.endr
 	RET
 SYM_FUNC_END(dune_svm_enter)

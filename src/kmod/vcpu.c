@@ -8,8 +8,6 @@
  * by its ordinary code, and the library comes straight back.  So no private
  * kernel function is called for any of these.
  */
-#define pr_fmt(fmt) "dune: " fmt
-
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -29,8 +27,8 @@
 
 static_assert(offsetof(struct dune_regs, rcx) == REGS_RCX);
 static_assert(offsetof(struct dune_regs, rdi) == REGS_RDI);
-static_assert(offsetof(struct dune_regs, r8) == REGS_R8);
-static_assert(offsetof(struct dune_regs, r15) == REGS_R15);
+static_assert(offsetof(struct dune_regs, r8) == 8 * 8);
+static_assert(offsetof(struct dune_regs, r15) == 8 * 15);
 static_assert(sizeof(struct dune_run) <= PAGE_SIZE);
 static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
 
@@ -344,32 +342,41 @@ static long vcpu_get_state(struct dune_vcpu *vcpu, void __user *argp)
 	return copy_to_user(argp, &st, sizeof(st)) ? -EFAULT : 0;
 }
 
+/*
+ * Whoever comes first owns the vCPU for good.  From then on all else runs in
+ * that one thread, so nobody waits behind a vCPU in guest mode.
+ */
+static bool is_mine(struct dune_vcpu *vcpu)
+{
+	struct pid *me = task_pid(current);
+
+	if (likely(READ_ONCE(vcpu->owner) == me))
+		return true;
+	if (cmpxchg(&vcpu->owner, NULL, me))
+		return false;
+	get_pid(me);	/* it cannot go away while current is here */
+	return true;
+}
+
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct dune_vcpu *vcpu = file->private_data;
-	long ret;
 
 	if (current->mm != vcpu->vm->mn.mm)
 		return -EIO;
-	if (task_pid(current) != vcpu->owner)
+	if (!is_mine(vcpu))
 		return -EPERM;
 
-	mutex_lock(&vcpu->mutex);
 	switch (cmd) {
 	case DUNE_RUN:
-		ret = arg ? -EINVAL : vcpu_run(vcpu);
-		break;
+		return arg ? -EINVAL : vcpu_run(vcpu);
 	case DUNE_SET_STATE:
-		ret = vcpu_set_state(vcpu, (void __user *)arg);
-		break;
+		return vcpu_set_state(vcpu, (void __user *)arg);
 	case DUNE_GET_STATE:
-		ret = vcpu_get_state(vcpu, (void __user *)arg);
-		break;
+		return vcpu_get_state(vcpu, (void __user *)arg);
 	default:
-		ret = -ENOTTY;
+		return -ENOTTY;
 	}
-	mutex_unlock(&vcpu->mutex);
-	return ret;
 }
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
@@ -429,7 +436,7 @@ static const struct file_operations vcpu_fops = {
 };
 
 /**
- * dune_vcpu_create - make a vCPU for the calling thread
+ * dune_vcpu_create - make a vCPU, which belongs to nobody yet
  *
  * It holds references to the VM and to the extension, so that it may
  * outlive the descriptor of the VM.  Return: a descriptor or -errno.
@@ -456,8 +463,6 @@ int dune_vcpu_create(struct dune_vm *vm)
 		dune_cpu_put();
 		return ret;
 	}
-	mutex_init(&vcpu->mutex);
-	vcpu->owner = get_task_pid(current, PIDTYPE_PID);
 	vcpu->last_cpu = -1;
 	vcpu->dr6 = DR6_RESERVED;
 	vcpu->run = (struct dune_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);

@@ -8,8 +8,6 @@
  * It holds mm_count, not mm_users: a VM never keeps an exited process's
  * memory.
  */
-#define pr_fmt(fmt) "dune: " fmt
-
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -167,6 +165,13 @@ void dune_vm_put(struct dune_vm *vm)
 	mmu_notifier_put(&vm->mn);
 }
 
+/* Window @i shows @gib.  -EBUSY: another one does already.  window_mutex is held. */
+static int put_window(struct dune_vm *vm, unsigned int i, u64 gib)
+{
+	vm->windows[i] = gib << DUNE_WINDOW_SHIFT;
+	return xa_insert(&vm->by_hva, gib, xa_mk_value(i), GFP_KERNEL_ACCOUNT);
+}
+
 /**
  * dune_vm_map_window - give the GiB around @hva a guest-physical address
  *
@@ -190,8 +195,7 @@ int dune_vm_map_window(struct dune_vm *vm, u64 hva, struct dune_window *win)
 		if (vm->nr_windows >= vm->max_windows)
 			goto out;
 		entry = xa_mk_value(vm->nr_windows);
-		vm->windows[vm->nr_windows] = gib << DUNE_WINDOW_SHIFT;
-		ret = xa_err(xa_store(&vm->by_hva, gib, entry, GFP_KERNEL_ACCOUNT));
+		ret = put_window(vm, vm->nr_windows, gib);
 		if (ret)
 			goto out;
 		/* pairs with dune_gpa_to_hva() */
@@ -206,6 +210,37 @@ out:
 }
 
 /**
+ * dune_vm_set_windows - all windows of a VM that has none
+ *
+ * Return: 0, -EEXIST if it has one, -EINVAL for an address that is no start
+ * of a window or comes twice, -ENOMEM; all or nothing.
+ */
+int dune_vm_set_windows(struct dune_vm *vm, const u64 *hvas, unsigned int nr)
+{
+	unsigned int i;
+	int ret = 0;
+
+	mutex_lock(&vm->window_mutex);
+	if (vm->nr_windows)
+		ret = -EEXIST;
+	for (i = 0; i < nr && !ret; i++) {
+		vm->windows[i] = DUNE_NO_WINDOW;
+		if (hvas[i] == DUNE_NO_WINDOW)
+			continue;
+		if (hvas[i] >= DUNE_HVA_LIMIT || hvas[i] & (DUNE_WINDOW_SIZE - 1))
+			ret = -EINVAL;
+		else
+			ret = put_window(vm, i, hvas[i] >> DUNE_WINDOW_SHIFT);
+	}
+	if (!ret)	/* pairs with dune_gpa_to_hva() */
+		smp_store_release(&vm->nr_windows, nr);
+	else if (!vm->nr_windows)
+		xa_destroy(&vm->by_hva);
+	mutex_unlock(&vm->window_mutex);
+	return ret == -EBUSY ? -EINVAL : ret;
+}
+
+/**
  * dune_gpa_to_hva - which host-virtual address a guest-physical one means
  *
  * Any context.  Return: false where there is no window.
@@ -214,8 +249,8 @@ bool dune_gpa_to_hva(struct dune_vm *vm, u64 gpa, u64 *hva)
 {
 	u64 i = gpa >> DUNE_WINDOW_SHIFT;
 
-	/* pairs with dune_vm_map_window(): the entry is there */
-	if (i >= smp_load_acquire(&vm->nr_windows))
+	/* pairs with those who publish it: the entry is there */
+	if (i >= smp_load_acquire(&vm->nr_windows) || vm->windows[i] == DUNE_NO_WINDOW)
 		return false;
 	*hva = vm->windows[i] | (gpa & (DUNE_WINDOW_SIZE - 1));
 	return true;

@@ -108,10 +108,11 @@ static void odd_state(struct worker *w)
 static void odd_ioctl(struct worker *w)
 {
 	static const unsigned long known[] = {
-		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_RUN, DUNE_SET_STATE,
-		DUNE_GET_STATE,
+		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_SET_WINDOWS, DUNE_RUN,
+		DUNE_SET_STATE, DUNE_GET_STATE,
 	};
-	unsigned long cmd = below(w, 3) ? known[below(w, 6)] : rnd(w) & 0xffffffff;
+	const uint64_t nr = sizeof(known) / sizeof(known[0]);
+	unsigned long cmd = below(w, 3) ? known[below(w, nr)] : rnd(w) & 0xffffffff;
 	int fd = below(w, 2) ? w->vm : w->vcpu;
 	long ret;
 
@@ -122,6 +123,25 @@ static void odd_ioctl(struct worker *w)
 	ret = raw_ioctl(fd, cmd, (void *)odd_number(w));
 	if (cmd == DUNE_CREATE_VCPU && ret > STDERR_FILENO && below(w, 8))
 		close((int)ret);
+}
+
+/* A VM that is new, unless a stray vCPU holds the old one, and a layout that may be good. */
+static void odd_windows(struct worker *w)
+{
+	uint64_t hva[64];
+	struct dune_windows arg = {
+		.hvas = below(w, 8) ? (uint64_t)hva : odd_number(w),
+		.nr = (uint32_t)(below(w, 8) ? below(w, 65) : odd_number(w)),
+		.pad = !below(w, 16),
+	};
+
+	w->vm = raw_open();
+	for (unsigned int i = 0; i < 64; i++) {
+		hva[i] = below(w, 4) ? below(w, 1UL << 17) << 30 : DUNE_NO_WINDOW;
+		if (!below(w, 200))
+			hva[i] = odd_number(w);
+	}
+	raw_ioctl(w->vm, DUNE_SET_WINDOWS, &arg);
 }
 
 static void odd_mapping(struct worker *w)
@@ -204,9 +224,14 @@ static void one_call(struct worker *w)
 		break;
 	default:
 		if (below(w, 4)) {
+			int old;
+
 			close_all(w);
+			odd_windows(w);
+			old = w->vm;
 			if (open_all(w) || build_guest(w))
 				_exit(4);
+			close(old);
 		} else {
 			use_from_child(w);
 		}

@@ -3,9 +3,10 @@
  * The interface between dune.ko and user space.
  *
  * Opening /dev/dune gives the VM of the opening process's address space.
- * DUNE_CREATE_VCPU on it gives a file descriptor that is the vCPU of the
- * calling thread; only that thread may run it.  Both are ordinary file
- * descriptors: close, exec, exit and kill tear down by reference counting.
+ * DUNE_CREATE_VCPU on it gives a file descriptor that is a vCPU: the first
+ * thread that uses it owns it, and only that thread may run it.  Both are
+ * ordinary file descriptors: close, exec, exit and kill tear down by
+ * reference counting.
  *
  * Nothing that user space writes here is trusted.  docs/abi.md tells the
  * whole contract.
@@ -16,7 +17,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define DUNE_ABI_VERSION	1
+#define DUNE_ABI_VERSION	2
 
 /* enum dune_info.vendor */
 #define DUNE_VENDOR_VMX		1
@@ -52,6 +53,20 @@ struct dune_window {
 	__u64 hva;		/* in: any address; out: start of the window */
 	__u64 gpa;		/* out */
 };
+
+/*
+ * All windows of a VM that has none yet, in order: window i appears at
+ * guest-physical i << 30.  The child of a fork so gets the layout of its
+ * parent, whose page tables it has copied.
+ */
+struct dune_windows {
+	__u64 hvas;		/* address of __u64[nr]: start of each window */
+	__u32 nr;
+	__u32 pad;		/* 0 */
+};
+
+/* In dune_windows.hvas: this place stays empty. */
+#define DUNE_NO_WINDOW		(~0ULL)
 
 struct dune_regs {
 	__u64 rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi;
@@ -161,6 +176,7 @@ struct dune_stats {
 #define DUNE_GET_INFO		_IOR(DUNE_IOC_TYPE, 0x00, struct dune_info)
 #define DUNE_MAP_WINDOW		_IOWR(DUNE_IOC_TYPE, 0x01, struct dune_window)
 #define DUNE_CREATE_VCPU	_IO(DUNE_IOC_TYPE, 0x02)
+#define DUNE_SET_WINDOWS	_IOW(DUNE_IOC_TYPE, 0x03, struct dune_windows)
 /* on a vCPU */
 #define DUNE_RUN		_IO(DUNE_IOC_TYPE, 0x10)
 #define DUNE_SET_STATE		_IOW(DUNE_IOC_TYPE, 0x11, struct dune_state)
