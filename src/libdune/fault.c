@@ -76,17 +76,18 @@ static void disagreement(const struct dune_percpu *pc, const struct dune_fault *
 /*
  * Jumping to the address would run guest code outside, should it work.  So
  * read from it: Linux answers that as it would the fetch if nothing is mapped
- * there.  Refused again although it can be read: it is not executable.  Linux
- * logs the faults it raises itself; this one is told here.
+ * there.  Refused again although it can be read: it is not executable.
  */
-static void replay_exec(const struct dune_fault *f, uint32_t refusals)
+static void replay_exec(struct dune_percpu *pc, const struct dune_fault *f, uint32_t refusals)
 {
+	pc->trap = (struct dune_trapinfo) {
+		.sig = SIGSEGV, .vec = 14, .err = error_code(f) | FEC_U, .cr2 = f->hva,
+	};
 	__dune_replay_read(f->hva);
 	if (!refusals)
 		return;
-	__dune_message("instruction fetch from memory that is not executable, at 0x%lx\n",
-		       (unsigned long)f->hva);
-	__dune_raise(SIGSEGV, SEGV_ACCERR, f->hva);
+	pc->trap.err |= FEC_P;
+	__dune_force_signal(pc, SIGSEGV, SEGV_ACCERR, f->hva);
 }
 
 static void replay(struct dune_percpu *pc, const struct dune_fault *f)
@@ -101,7 +102,7 @@ static void replay(struct dune_percpu *pc, const struct dune_fault *f)
 	if (f->access & DUNE_ACCESS_WRITE)
 		__dune_replay_write(f->hva);
 	else if (f->access & DUNE_ACCESS_EXEC)
-		replay_exec(f, refusals);
+		replay_exec(pc, f, refusals);
 	else
 		__dune_replay_read(f->hva);
 }
@@ -111,6 +112,7 @@ void __dune_host_fault(struct dune_percpu *pc)
 	struct dune_run *run = pc->run;
 	const struct dune_fault *f = &run->fault;
 
+	pc->trap.sig = 0;
 	if (f->no_window)
 		no_window(run);
 	else if (__dune_has_pgflt_handler() && !on_ist(run->regs.rip) &&

@@ -4,8 +4,8 @@
  *
  * The child of a fork inherits the descriptors of its parent's VM and vCPUs.
  * They are useless there and would keep the parent's VM alive, so the child
- * closes them at once: by pthread_atfork() after libc's fork(), by the system
- * call stub after a fork from Dune mode, and both are harmless if done twice.
+ * closes them at once: here, by pthread_atfork(), after a fork outside Dune
+ * mode; in child.c after one inside.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,13 +13,10 @@
 
 #include "local.h"
 
-/* 1 in an initialised process; Linux zeroes it in a copy (MADV_WIPEONFORK). */
-uint32_t *__dune_fork_mark;
-
 static void after_fork_in_child(void)
 {
 	if (!*__dune_fork_mark)
-		__dune_forget_parent();
+		__dune_forget_parent(NULL);
 }
 
 int __dune_fork_init(void)

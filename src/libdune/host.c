@@ -17,11 +17,11 @@ extern const char __dune_enter_ret[] __attribute__((visibility("hidden")));
  */
 void __dune_leave_failed(struct dune_percpu *pc, long err)
 {
-	struct dune_child *out = &pc->child[0];
+	struct dune_regs *out = &pc->child_regs;
 
-	__dune_copy(&out->regs, &pc->run->regs, sizeof(out->regs));
-	out->regs.rip = (uint64_t)__dune_enter_ret;
-	out->regs.rax = (uint64_t)err;
+	__dune_copy(out, &pc->run->regs, sizeof(*out));
+	out->rip = (uint64_t)__dune_enter_ret;
+	out->rax = (uint64_t)err;
 	__dune_leave(out);
 }
 
@@ -59,12 +59,25 @@ static void run_failed(struct dune_percpu *pc, long err)
 		return;
 	if (!pc->active)
 		__dune_leave_failed(pc, err);
-	if (err == -EIO && !*__dune_fork_mark)
-		__dune_message("a signal handler that interrupted Dune mode forked, and its child returned into Dune mode\n");
-	else
-		__dune_message("running the vCPU failed: errno %ld, rip %p\n", -err,
-			       (void *)pc->run->regs.rip);
+	__dune_message("running the vCPU failed: errno %ld, rip %p\n", -err,
+		       (void *)pc->run->regs.rip);
 	__dune_raise(SIGABRT, SI_USER, 0);
+}
+
+/* A hypercall from elsewhere than the gate: libdune's own, or a program's system call. */
+static void hypercall(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+
+	if (r->rip == (uint64_t)__dune_asked_vmx || r->rip == (uint64_t)__dune_asked_svm) {
+		if (r->rax == DUNE_ASK_TRAP)
+			__dune_host_trap(pc);
+		return;		/* DUNE_ASK_SIGNAL: the loop does it next */
+	}
+	if (r->rax < DUNE_NR_CALLS && __dune_call_class[r->rax])
+		__dune_host_call(pc);
+	else
+		r->rax = (uint64_t)__dune_forward(r);
 }
 
 /* @err: what DUNE_RUN returned.  Returning from here runs the vCPU again. */
@@ -76,7 +89,10 @@ void __dune_host_exit(struct dune_percpu *pc, long err)
 	}
 	switch (pc->run->exit_reason) {
 	case DUNE_EXIT_SYSCALL:
-		__dune_host_call(pc);
+		if (pc->run->regs.rip == pc->gate_ret)
+			__dune_host_call(pc);
+		else
+			hypercall(pc);
 		break;
 	case DUNE_EXIT_FAULT:
 		__dune_host_fault(pc);

@@ -7,10 +7,16 @@
  * program's stack pointer lie a red zone and, after a fault, trap frames.  Of
  * the program's state only the general registers are saved (in the run page);
  * vector registers and TLS are the program's, live, and not touched here.
+ *
+ * A signal may interrupt any instruction here.  The labels tell its handler
+ * (signal.c) how far the guest's state in the run page is complete.
  */
 #include <sys/syscall.h>
 
 #include "asm.h"
+
+#define SIG_SETMASK	2
+#define CPU_SELECTOR	0x7b	/* Linux's: its limit is node << 12 | CPU */
 
 	.text
 
@@ -18,7 +24,7 @@
  * int __dune_enter_guest(struct dune_percpu *pc)
  *
  * Returns 0 in guest mode, on the same stack.  If the first entry fails,
- * __dune_leave_failed() returns from here in host mode with a negative errno.
+ * __dune_leave() returns from here in host mode with a negative errno.
  */
 FUNC(__dune_enter_guest)
 	mov	PC_RUN(%rdi), %rsi
@@ -34,12 +40,7 @@ FUNC(__dune_enter_guest)
 	popq	GR_RFLAGS(%rsi)
 	lea	1f(%rip), %rax
 	mov	%rax, GR_RIP(%rsi)
-
-	mov	PC_HOST_RSP(%rdi), %rsp
-	xor	%ebp, %ebp
-	mov	%rdi, %rbx
-	mov	%rsi, %r12
-	jmp	host_loop
+	jmp	__dune_host_start
 
 1:	/* the first instructions in guest mode */
 	movl	$1, PC_ACTIVE(%rdi)
@@ -49,19 +50,51 @@ LABEL(__dune_enter_ret)
 END(__dune_enter_guest)
 
 /*
- * rbx: struct dune_percpu, r12: its run page; system calls keep both.
+ * void __dune_host_start(struct dune_percpu *pc), does not return
  *
- * A call that needs no care is made here, with the program's own registers:
- * one DUNE_RUN and one system call, which is all that strace sees.
+ * Run the guest whose registers are in the run page.
  */
-	.type	host_loop, @function
-	.balign	16
+FUNC(__dune_host_start)
+	mov	PC_HOST_RSP(%rdi), %rsp
+	xor	%ebp, %ebp
+	mov	%rdi, %rbx
+	mov	PC_RUN(%rdi), %r12
+
+	/*
+	 * rbx: struct dune_percpu, r12: its run page; system calls keep both.
+	 * Has a signal been put off by code that could not be interrupted?
+	 */
+LABEL(__dune_host_resume)
+	cmpl	$0, PC_DEFERRED(%rbx)
+	je	host_loop
+	mov	%rbx, %rdi
+	call	__dune_deliver_deferred
+	test	%eax, %eax
+	jz	host_loop
+	mov	$SYS_rt_sigprocmask, %eax
+	mov	$SIG_SETMASK, %edi
+	lea	PC_RESUME_MASK(%rbx), %rsi
+	xor	%edx, %edx
+	mov	$8, %r10d
+	syscall
+
+	/*
+	 * A call that needs no care is made here, with the program's own
+	 * registers: one DUNE_RUN and one system call, which is all that
+	 * strace sees.
+	 */
 host_loop:
+	mov	PC_CPU(%rbx), %esi	/* what vDSO getcpu() finds in guest mode */
+	mov	$CPU_SELECTOR, %eax
+	lsl	%eax, %esi
+	cmp	%esi, PC_CPU(%rbx)
+	jne	7f
 	mov	PC_VCPU_FD(%rbx), %edi
 	mov	$ASM_DUNE_RUN, %esi
 	xor	%edx, %edx
 	mov	$SYS_ioctl, %eax
 	syscall
+LABEL(__dune_run_done)
 	movslq	%eax, %rsi
 	test	%eax, %eax
 	jnz	9f
@@ -74,135 +107,166 @@ host_loop:
 	 */
 	mov	GR_RIP(%r12), %rax
 	cmp	PC_GATE_RET(%rbx), %rax
-	jne	2f
+	jne	9f
 	mov	GR_R11(%r12), %rax
 	mov	%rax, GR_RFLAGS(%r12)
 
-2:	mov	GR_RAX(%r12), %rax
+	mov	GR_RAX(%r12), %rax
 	cmp	$DUNE_NR_CALLS, %rax
 	jae	1f
 	lea	__dune_call_class(%rip), %rcx
 	cmpb	$0, (%rcx,%rax)
 	jne	9f
+LABEL(__dune_call_load)
 1:	mov	GR_RDI(%r12), %rdi
 	mov	GR_RSI(%r12), %rsi
 	mov	GR_RDX(%r12), %rdx
 	mov	GR_R10(%r12), %r10
 	mov	GR_R8(%r12), %r8
 	mov	GR_R9(%r12), %r9
+LABEL(__dune_call_insn)
 	syscall
+LABEL(__dune_call_done)
 	mov	%rax, GR_RAX(%r12)
+LABEL(__dune_call_stored)
 	jmp	host_loop
+
+7:	mov	%rbx, %rdi
+	call	__dune_cpu_changed
+	jmp	__dune_host_resume
 
 8:	cmpl	$ASM_EXIT_INTERRUPTED, RUN_EXIT_REASON(%r12)
 	je	host_loop
 9:	mov	%rbx, %rdi		/* rsi: what the ioctl returned */
+LABEL(__dune_host_c)
 	call	__dune_host_exit
-	jmp	host_loop
-	.size	host_loop, . - host_loop
+	jmp	__dune_host_resume
+END(__dune_host_start)
 
 /*
- * long __dune_clone(struct dune_child *child)
+ * long __dune_clone(struct dune_percpu *pc, const struct dune_regs *call,
+ *		     struct dune_percpu *child)
  *
- * Make the fork, vfork, clone or clone3 of child->regs.  Returns in the
- * parent.  The child leaves for the program, in host mode.
+ * Make the fork, clone or clone3 in *call.  Returns in the parent.  The child
+ * runs on its own host stack: that of @child, or, when @child is NULL, the
+ * copy that a fork made of this one.
  *
- * It knows its stack from the kernel: another one than the parent's host
- * stack was asked for by the program.  It knows whether it is a copy of the
- * process or shares its memory from the fork mark.
+ * With a signal put off the call is not made: -ERESTART (it has not begun).
  */
+#define ERESTART	85
+
 FUNC(__dune_clone)
 	push	%rbx
 	push	%rbp
 	push	%r12
-	push	%r13
-	push	%r14
 	mov	%rdi, %rbx
-	mov	%rsp, CH_HOST_RSP(%rbx)
-	mov	__dune_fork_mark(%rip), %r12
-	mov	CH_REGS + GR_RAX(%rbx), %rax
-	mov	CH_REGS + GR_RDI(%rbx), %rdi
-	mov	CH_REGS + GR_RSI(%rbx), %rsi
-	mov	CH_REGS + GR_RDX(%rbx), %rdx
-	mov	CH_REGS + GR_R10(%rbx), %r10
-	mov	CH_REGS + GR_R8(%rbx), %r8
-	mov	CH_REGS + GR_R9(%rbx), %r9
+	mov	%rdx, %r12
+	mov	%rsi, %rbp
+	mov	GR_RDI(%rbp), %rdi
+	mov	GR_RSI(%rbp), %rsi
+	mov	GR_RDX(%rbp), %rdx
+	mov	GR_R10(%rbp), %r10
+	mov	GR_R8(%rbp), %r8
+	mov	GR_R9(%rbp), %r9
+	mov	$-ERESTART, %rax
+LABEL(__dune_clone_check)
+	cmpl	$0, PC_DEFERRED(%rbx)
+	jne	1f
+	mov	GR_RAX(%rbp), %rax
+LABEL(__dune_clone_insn)
 	syscall
+LABEL(__dune_clone_done)
 	test	%rax, %rax
-	jz	1f
-	pop	%r14
-	pop	%r13
-	pop	%r12
+	jz	2f
+1:	pop	%r12
 	pop	%rbp
 	pop	%rbx
 	ret
 
-1:	movq	$0, CH_REGS + GR_RAX(%rbx)
-	cmp	CH_HOST_RSP(%rbx), %rsp
-	je	2f
-	mov	%rsp, CH_REGS + GR_RSP(%rbx)
-2:	cmpl	$0, (%r12)
-	jne	3f
-	mov	CH_HOST_RSP(%rbx), %rsp	/* its own copy of the host stack */
-	and	$-16, %rsp
-	mov	%rbx, %rdi
-	call	__dune_child_copied
+2:	xor	%ebp, %ebp
+	test	%r12, %r12
+	jz	3f
+	mov	%r12, %rdi
+	call	__dune_child_shared
+	mov	%r12, %rdi
+	jmp	__dune_host_start
 3:	mov	%rbx, %rdi
-	jmp	__dune_leave
+	and	$-16, %rsp
+	call	__dune_child_copied
+	mov	%rbx, %rdi
+	jmp	__dune_host_start
 END(__dune_clone)
 
 /*
- * void __dune_leave(struct dune_child *child), does not return
+ * void __dune_leave(const struct dune_regs *regs), does not return
  *
- * Go on in the program, in host mode, with all of child->regs.  The stack
- * below the red zone holds the last two values and rflags; RET takes rip from
- * there and steps over the red zone.  The parent may reuse *child as soon as
- * busy is 0, so that is the last access.
+ * Go on in the program, in host mode, with all of *regs.  The stack below the
+ * red zone holds the last two values and rflags; RET takes rip from there and
+ * steps over the red zone.
  */
 FUNC(__dune_leave)
-	mov	CH_REGS + GR_RSP(%rdi), %rax
+	mov	GR_RSP(%rdi), %rax
 	lea	-128-3*8(%rax), %rsp
-	mov	CH_REGS + GR_RIP(%rdi), %rcx
+	mov	GR_RIP(%rdi), %rcx
 	mov	%rcx, 16(%rsp)
-	mov	CH_REGS + GR_RFLAGS(%rdi), %rcx
+	mov	GR_RFLAGS(%rdi), %rcx
 	mov	%rcx, 8(%rsp)
-	mov	CH_REGS + GR_RDI(%rdi), %rcx
+	mov	GR_RDI(%rdi), %rcx
 	mov	%rcx, (%rsp)
 
-	mov	CH_REGS + GR_RAX(%rdi), %rax
-	mov	CH_REGS + GR_RBX(%rdi), %rbx
-	mov	CH_REGS + GR_RCX(%rdi), %rcx
-	mov	CH_REGS + GR_RDX(%rdi), %rdx
-	mov	CH_REGS + GR_RSI(%rdi), %rsi
-	mov	CH_REGS + GR_RBP(%rdi), %rbp
-	mov	CH_REGS + GR_R8(%rdi), %r8
-	mov	CH_REGS + GR_R9(%rdi), %r9
-	mov	CH_REGS + GR_R10(%rdi), %r10
-	mov	CH_REGS + GR_R11(%rdi), %r11
-	mov	CH_REGS + GR_R12(%rdi), %r12
-	mov	CH_REGS + GR_R13(%rdi), %r13
-	mov	CH_REGS + GR_R14(%rdi), %r14
-	mov	CH_REGS + GR_R15(%rdi), %r15
-	movl	$0, CH_BUSY(%rdi)
+	mov	GR_RAX(%rdi), %rax
+	mov	GR_RBX(%rdi), %rbx
+	mov	GR_RCX(%rdi), %rcx
+	mov	GR_RDX(%rdi), %rdx
+	mov	GR_RSI(%rdi), %rsi
+	mov	GR_RBP(%rdi), %rbp
+	mov	GR_R8(%rdi), %r8
+	mov	GR_R9(%rdi), %r9
+	mov	GR_R10(%rdi), %r10
+	mov	GR_R11(%rdi), %r11
+	mov	GR_R12(%rdi), %r12
+	mov	GR_R13(%rdi), %r13
+	mov	GR_R14(%rdi), %r14
+	mov	GR_R15(%rdi), %r15
 	pop	%rdi
 	popfq
 	ret	$128
 END(__dune_leave)
 
 /*
- * void __dune_unmap_and_exit(void *block, size_t len, long status)
+ * void __dune_unmap_and_exit(void *block, size_t len, long status, long nr)
  *
  * The last act of a thread: its block goes, the host stack under our feet
  * included.  Signals are blocked, so nothing needs the stack any more.
  */
 FUNC(__dune_unmap_and_exit)
 	mov	%rdx, %rbx
+	mov	%rcx, %rbp
 	mov	$SYS_munmap, %eax
 	syscall
 	mov	%rbx, %rdi
-	mov	$SYS_exit, %eax
+	mov	%rbp, %rax
 	syscall
 	ud2
 END(__dune_unmap_and_exit)
+
+/* Where the kernel returns to from a handler of the host side. */
+FUNC(__dune_restorer)
+	mov	$SYS_rt_sigreturn, %eax
+	syscall
+	ud2
+END(__dune_restorer)
+
+/*
+ * void __dune_host_sigreturn(struct dune_ucontext *uc), does not return
+ *
+ * The kernel takes its frame from the stack pointer.
+ */
+FUNC(__dune_host_sigreturn)
+	mov	%rdi, %rsp
+	mov	$SYS_rt_sigreturn, %eax
+	syscall
+	ud2
+END(__dune_host_sigreturn)
 
 	.section .note.GNU-stack, "", @progbits

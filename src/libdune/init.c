@@ -3,7 +3,6 @@
  * dune_init(): what the process needs once, and again after a fork.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
@@ -11,41 +10,31 @@
 
 #include "local.h"
 
-DUNE_EXPORT int dune_fd = -1;
-
 struct dune_info __dune_info;
 bool __dune_map_full;
+uint8_t __dune_is_svm;
 
 enum { INIT_NONE, INIT_BUSY, INIT_DONE };
 static atomic_int init_state;
 
-/* Everything that belongs to one mm: the VM, and the tables that name its GPAs. */
 static int attach(void)
 {
-	int fd, ret;
+	int ret = __dune_attach();
 
-	fd = open("/dev/dune", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, DUNE_GET_INFO, &__dune_info)) {
-		ret = -errno;
-		goto err_close;
-	}
-	ret = -EPROTO;
-	if (__dune_info.abi_version != DUNE_ABI_VERSION ||
-	    __dune_info.window_shift != GIB_SHIFT)
-		goto err_close;
-
-	dune_fd = fd;
-	ret = __dune_pgtable_init();
 	if (ret)
-		goto err_fd;
-	return 0;
-
-err_fd:
-	dune_fd = -1;
-err_close:
-	close(fd);
+		return ret;
+	ret = -EPROTO;
+	if (ioctl(dune_fd, DUNE_GET_INFO, &__dune_info))
+		ret = -errno;
+	else if (__dune_info.abi_version == DUNE_ABI_VERSION &&
+		 __dune_info.window_shift == GIB_SHIFT)
+		ret = __dune_pgtable_init();
+	if (ret) {
+		*__dune_fork_mark = 0;
+		close(dune_fd);
+		dune_fd = -1;
+	}
+	__dune_is_svm = __dune_info.vendor == DUNE_VENDOR_SVM;
 	return ret;
 }
 
@@ -56,12 +45,10 @@ static int init_once(bool map_full)
 	if (ret)
 		return ret;
 	__dune_fpu_init();
+	__dune_frame_fpu_init();
 	__dune_idt_init();
 	__dune_map_full = map_full;
-	ret = attach();
-	if (!ret)
-		*__dune_fork_mark = 1;
-	return ret;
+	return attach();
 }
 
 /* Take init_state from @from to INIT_BUSY; false: it is in the other state. */
@@ -90,9 +77,8 @@ DUNE_EXPORT int dune_init(bool map_full)
 }
 
 /*
- * Before a thread enters: 0 if the process has a VM.  The child of a fork
- * has inherited tables that name its parent's guest-physical addresses and a
- * descriptor that the module refuses; it starts afresh.
+ * Before a thread enters: 0 if the process has a VM.  The child of a fork that
+ * was made outside Dune mode has let go of its parent's.
  */
 int __dune_process_ready(void)
 {
@@ -101,11 +87,11 @@ int __dune_process_ready(void)
 	if (!take_turn(INIT_DONE))
 		return -EINVAL;
 	if (!*__dune_fork_mark) {
-		__dune_forget_parent();
-		ret = attach();
-		if (!ret)
-			*__dune_fork_mark = 1;
+		__dune_forget_parent(NULL);
+		ret = __dune_attach();
 	}
+	if (!ret)
+		__dune_sigactions_init();
 	atomic_store(&init_state, INIT_DONE);
 	return ret;
 }

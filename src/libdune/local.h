@@ -58,25 +58,44 @@ static inline void __dune_copy(void *to, const void *from, size_t n)
 	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
+#define DUNE_HYPERCALL_LEN	3	/* VMCALL and VMMCALL */
+#define DUNE_SYSCALL_LEN	2
+
 /* init.c */
 extern struct dune_info __dune_info;
 extern bool __dune_map_full;
+extern uint8_t __dune_is_svm;
 int __dune_process_ready(void);
 
-/* fork.c: does this process have the memory it was initialised in? */
+/* attach.c: the VM of this address space, and whether it has been copied since */
 extern uint32_t *__dune_fork_mark;
+int __dune_attach(void);
+
+/* fork.c */
 int __dune_fork_init(void);
 
-/* fds.c */
-int __dune_track_fd(int fd);
-void __dune_untrack_fd(int fd);
-void __dune_forget_parent(void);
+/* blocks.c */
+struct dune_percpu *__dune_block_create(int *err);
+void __dune_block_destroy(struct dune_percpu *pc);
+void __dune_block_forget(struct dune_percpu *pc);
+struct dune_percpu *__dune_block_around(uint64_t addr);
+int __dune_vcpu_create(struct dune_percpu *pc);
+void __dune_forget_parent(struct dune_percpu *own);
+bool __dune_is_own_fd(int fd);
+int __dune_next_own_fd(unsigned int first, unsigned int last);
+int __dune_raise_fd(int fd);
+void __dune_close_own(int fd);
+
+/* exec.c */
+extern int __dune_exec_fd;	/* the loader; -1: none */
+long __dune_exec(struct dune_percpu *pc);
 
 /* maps.c */
 int __dune_for_each_map(int (*cb)(uint64_t begin, uint64_t end));
 
 /* pgtable.c */
 int __dune_pgtable_init(void);
+long __dune_windows_restore(int fd);
 int __dune_map_gib(uint64_t va);
 int __dune_map_range(uint64_t va, uint64_t len);
 bool __dune_gib_mapped(uint64_t va);
@@ -87,17 +106,26 @@ uint64_t __dune_cr3(void);
 extern uint64_t __dune_idt[256][2];
 void __dune_idt_init(void);
 void __dune_segments_init(struct dune_percpu *pc);
+void __dune_cpu_changed(struct dune_percpu *pc, uint32_t limit);
 
 /* fpu.c: read by trap_asm.S */
 extern uint32_t __dune_xsave_mask;	/* 0: FXSAVE */
 extern uint32_t __dune_fpu_size;	/* bytes on the stack, multiple of 64 */
 void __dune_fpu_init(void);
 
-/* enter_asm.S, host_asm.S: see the comments there */
+/* frame_fpu.c: the vector registers as a signal frame has them */
+extern uint32_t __dune_frame_fpu_size;	/* bytes, multiple of 64 */
+void __dune_frame_fpu_init(void);
+void __dune_frame_fpu_save(void *area);
+void __dune_frame_fpu_load(void *area);
+
+/* host_asm.S: see the comments there */
 int __dune_enter_guest(struct dune_percpu *pc);
-long __dune_clone(struct dune_child *child);
-void __dune_leave(struct dune_child *child) __attribute__((noreturn));
-void __dune_unmap_and_exit(void *block, size_t len, long status) __attribute__((noreturn));
+long __dune_clone(struct dune_percpu *pc, const struct dune_regs *call, struct dune_percpu *child);
+void __dune_leave(const struct dune_regs *regs) __attribute__((noreturn));
+void __dune_unmap_and_exit(void *block, size_t len, long status, long nr)
+	__attribute__((noreturn));
+extern const char __dune_host_resume[], __dune_restorer[];
 
 /* host.c, called from host_asm.S */
 void __dune_host_exit(struct dune_percpu *pc, long err);
@@ -105,15 +133,38 @@ void __dune_leave_failed(struct dune_percpu *pc, long err) __attribute__((noretu
 
 /* calls.c */
 extern const uint8_t __dune_call_class[DUNE_NR_CALLS];
+long __dune_forward(const struct dune_regs *r);
 void __dune_host_call(struct dune_percpu *pc);
-void __dune_child_copied(struct dune_child *child);
+
+/* child.c */
+void __dune_call_child(struct dune_percpu *pc);
+void __dune_child_shared(struct dune_percpu *pc);
+void __dune_child_copied(struct dune_percpu *pc);
+
+/* signal.c, sigaction.c, sigframe.c: see sigframe.h */
+extern struct dune_sigtable __dune_sigs;
+void __dune_host_signal(int sig, void *siginfo, void *ucontext);
+int __dune_deliver_deferred(struct dune_percpu *pc);
+void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t addr);
+void __dune_take_back_call(struct dune_percpu *pc);
+long __dune_sigaction(struct dune_percpu *pc);
+long __dune_sigaltstack(struct dune_percpu *pc);
+void __dune_sigreturn(struct dune_percpu *pc);
+void __dune_sigactions_init(void);
+void __dune_altstack_adopt(struct dune_percpu *pc);
+struct dune_sigtable *__dune_sigtable_copy(struct dune_sigtable *from);
+void __dune_sigtable_free(struct dune_sigtable *t);
+long __dune_copy_in(void *to, uint64_t from, size_t n);
 
 /* fault.c */
 void __dune_host_fault(struct dune_percpu *pc);
 
-/* replay_asm.S */
+/* access_asm.S */
 void __dune_replay_read(uint64_t hva);
 void __dune_replay_write(uint64_t hva);
+int __dune_copy_user(void *to, const void *from, size_t n);
+void __dune_fpu_save(void *area, uint64_t mask);
+void __dune_fpu_load(void *area, uint64_t mask);
 
 /* trap.c, called from trap_asm.S */
 bool __dune_has_pgflt_handler(void);
@@ -122,11 +173,16 @@ long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp);
 void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2);
 void __dune_trap_lost(struct dune_percpu *pc, const uint64_t *frame) __attribute__((noreturn));
 
+/* verdict.c: an exception that the program does not handle */
+void __dune_host_trap(struct dune_percpu *pc);
+
 /* trap_asm.S */
 extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[];
 
 /* syscall_asm.S */
 extern const char __dune_syscall_vmx[], __dune_syscall_svm[];
+extern const char __dune_asked_vmx[], __dune_asked_svm[];
+long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c);
 
 /* raise.c: end the process by a signal, with default action */
 void __dune_raise(int sig, int code, uint64_t addr) __attribute__((noreturn));

@@ -2,7 +2,7 @@
 /*
  * What a thread in Dune mode owns, for C and for assembly.
  *
- * One mapping ("block") per thread, aligned to DUNE_PERCPU_SIZE:
+ * One mapping ("block") per thread, aligned to DUNE_BLOCK_ALIGN:
  *
  *	0x00000	struct dune_percpu
  *	0x01000	IST 1: every exception but #DF; grows down from 0x3000
@@ -12,20 +12,22 @@
  *	0x06000	guard
  *	0x07000	host stack; grows down from DUNE_BLOCK_SIZE
  *
- * The trap entry finds its struct dune_percpu by rounding the stack pointer
- * that the CPU loaded from the TSS down to DUNE_PERCPU_SIZE: neither GS nor
- * FS need be what libdune set them to.
+ * Rounding a stack pointer down to DUNE_BLOCK_ALIGN finds the block: the trap
+ * entry does it with the IST stack that the CPU loaded from the TSS, the host
+ * side's signal handler with the host stack.  Neither GS nor FS need be what
+ * libdune set them to.
  */
 #ifndef LIBDUNE_PERCPU_H
 #define LIBDUNE_PERCPU_H
 
-#define DUNE_PERCPU_SIZE	0x4000
+#define DUNE_BLOCK_ALIGN	0x20000
+#define DUNE_IST_BOTTOM		0x1000
 #define DUNE_IST1_TOP		0x3000
 #define DUNE_IST2_TOP		0x4000
 #define DUNE_RUN_OFFSET		0x4000
 #define DUNE_STATS_OFFSET	0x5000
 #define DUNE_GUARD_OFFSET	0x6000
-#define DUNE_HOST_STACK_SIZE	0x40000
+#define DUNE_HOST_STACK_SIZE	0x18000
 #define DUNE_BLOCK_SIZE		(0x7000 + DUNE_HOST_STACK_SIZE)
 
 /* struct dune_percpu */
@@ -35,12 +37,10 @@
 #define PC_VCPU_FD	32
 #define PC_ACTIVE	36
 #define PC_MOVING	40
+#define PC_DEFERRED	44
 #define PC_GATE_RET	48
-
-/* struct dune_child */
-#define CH_BUSY		0
-#define CH_HOST_RSP	8
-#define CH_REGS		16
+#define PC_RESUME_MASK	56
+#define PC_CPU		64
 
 /* struct dune_regs */
 #define GR_RAX		0
@@ -90,11 +90,21 @@
 #define TF_SS		160
 #define TF_SIZE		168
 
-/* Numbers that assembly needs; enter.c checks them against the ABI header. */
+/* Numbers that assembly needs; thread.c checks them against the ABI header. */
 #define ASM_DUNE_RUN			0xd710
 #define ASM_EXIT_SYSCALL		1
 #define ASM_EXIT_INTERRUPTED		2
 #define DUNE_NR_CALLS			512
+
+/*
+ * What libdune's own guest code asks of the host side, by __dune_hypercall():
+ * known by the address of the instruction, so no program's call number clashes.
+ */
+#define DUNE_ASK_SIGNAL			0	/* a signal waits: deliver it here */
+#define DUNE_ASK_TRAP			1	/* make a signal of this exception */
+
+/* What the trap entry calls a fault that turned out to be none. */
+#define DUNE_VEC_NONE			256
 
 #ifndef __ASSEMBLER__
 
@@ -120,15 +130,36 @@ struct dune_tss {
 #define DUNE_GDT_CPU	15
 #define DUNE_GDT_NR	16
 
-/* The registers of a child that the thread is creating; see calls.c. */
-struct dune_child {
-	uint32_t busy;
-	uint32_t pad;
-	uint64_t host_rsp;
-	struct dune_regs regs;
+/* struct sigaction and stack_t as the kernel has them. */
+struct dune_sigaction {
+	uint64_t handler;
+	uint64_t flags;
+	uint64_t restorer;
+	uint64_t mask;
 };
 
-#define DUNE_NR_CHILDREN	16
+struct dune_altstack {
+	uint64_t sp;
+	int32_t flags;
+	uint32_t pad;
+	uint64_t size;
+};
+
+/* The program's signal actions; shared by threads as CLONE_SIGHAND says. */
+struct dune_sigtable {
+	uint32_t lock;
+	struct dune_sigaction act[65];
+};
+
+/* What the CPU said about the exception that the next signal stems from. */
+struct dune_trapinfo {
+	int sig;			/* 0: none */
+	uint32_t err;
+	uint64_t vec;
+	uint64_t cr2;
+};
+
+#define DUNE_SIGINFO_SIZE	128
 
 struct dune_percpu {
 	struct dune_percpu *self;	/* GS base points here */
@@ -138,16 +169,37 @@ struct dune_percpu {
 	int32_t vcpu_fd;		/* -1: none */
 	uint32_t active;		/* the guest has run: set by its first instruction */
 	uint32_t moving;		/* a trap frame is being moved to the stack */
-	uint32_t pad;
+	uint32_t deferred;		/* a signal waits in deferred_info */
 	uint64_t gate_ret;		/* rip behind the gate's hypercall */
+	uint64_t resume_mask;		/* what host_asm.S sets the signal mask to */
+	uint32_t cpu;			/* limit of Linux's CPU segment, as in our GDT */
+	uint32_t pad;
+
 	uint32_t injected;		/* the next not-present #PF is ours, from fault.c */
 	uint32_t replays;		/* of one and the same refused access */
 	uint64_t replay_hva;
 	uint64_t replay_mark;		/* its place in time: hypercalls before it */
 	const struct dune_stats *stats;
+
+	/* Signals: see sigframe.h. */
+	struct dune_sigtable *sigs;
+	struct dune_altstack altstack;	/* the program's; Linux has none */
+	uint32_t handling;		/* the host handler is at work */
+	uint32_t restoring;		/* a sigreturn is: restore_mask is the mask */
+	uint64_t restore_mask;
+	uint64_t deferred_mask;		/* the thread's mask while deferred is set */
+	struct dune_trapinfo trap;
+	uint64_t deferred_info[DUNE_SIGINFO_SIZE / 8];
+
+	/* Children: see child.c. */
+	struct dune_percpu *next_child;	/* a block made for one that is not made yet */
+	uint32_t vforked;		/* the parent frees this block */
+	uint32_t alone;			/* shares memory, but is a process of its own */
+	struct dune_state child_state;	/* what a child starts with */
+	struct dune_regs child_regs;
+
 	uint64_t gdt[DUNE_GDT_NR];
 	struct dune_tss tss;
-	struct dune_child child[DUNE_NR_CHILDREN];
 };
 
 #endif /* !__ASSEMBLER__ */

@@ -18,6 +18,7 @@
 
 #include "local.h"
 
+#define DUNE_MAX_WINDOWS	4096	/* what 42 guest-physical bits hold */
 #define PAGE		4096ULL
 #define PTRS		512
 #define PT_INDEX(level, va) ((va) >> (12 + 9 * (level)) & (PTRS - 1))
@@ -42,6 +43,15 @@
 #define POOL_PD		(POOL_PDPT + 256)
 
 DUNE_EXPORT ptent_t *pgroot;
+
+/*
+ * The windows in the order of their guest-physical addresses, for the child of a
+ * fork.  One that is not noted yet is in no page-table entry either.
+ */
+#define NO_WINDOW	(~0ULL)
+
+static uint64_t known[DUNE_MAX_WINDOWS];	/* hva + 1, so that 0 is none */
+static uint32_t nr_known;
 
 static uint64_t pool_size;
 static uint64_t pool_gpa[2];	/* of the pool's first byte, if it lies in the ... */
@@ -95,12 +105,57 @@ static ptent_t load(const ptent_t *entry)
 	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
 }
 
+static void note_window(uint64_t index, uint64_t hva)
+{
+	uint32_t nr = __atomic_load_n(&nr_known, __ATOMIC_ACQUIRE);
+
+	if (index >= DUNE_MAX_WINDOWS)
+		return;
+	__atomic_store_n(&known[index], hva + 1, __ATOMIC_RELEASE);
+	while (nr <= index && !__atomic_compare_exchange_n(&nr_known, &nr, (uint32_t)index + 1,
+							   false, __ATOMIC_ACQ_REL,
+							   __ATOMIC_ACQUIRE))
+		;
+}
+
 static long map_window(uint64_t va, uint64_t *gpa)
 {
 	struct dune_window win = { .hva = va };
 	long ret = __dune_syscall3(SYS_ioctl, dune_fd, DUNE_MAP_WINDOW, &win);
 
 	*gpa = win.gpa;
+	if (!ret)
+		note_window(win.gpa >> GIB_SHIFT, win.hva);
+	return ret;
+}
+
+/* Give the VM behind @fd, which is new, the windows of the one before it. */
+long __dune_windows_restore(int fd)
+{
+	uint32_t nr = __atomic_load_n(&nr_known, __ATOMIC_ACQUIRE);
+	struct dune_windows win = { .nr = nr };
+	uint64_t list[64];
+	long ret, at;
+
+	if (!nr)
+		return 0;
+	if (nr > sizeof(list) / sizeof(list[0])) {
+		at = __dune_syscall6(SYS_mmap, 0, nr * 8L, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (at < 0 && at > -4096)
+			return at;
+	} else {
+		at = (long)list;
+	}
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t hva = __atomic_load_n(&known[i], __ATOMIC_ACQUIRE);
+
+		((uint64_t *)at)[i] = hva ? hva - 1 : NO_WINDOW;
+	}
+	win.hvas = (uint64_t)at;
+	ret = __dune_syscall3(SYS_ioctl, fd, DUNE_SET_WINDOWS, &win);
+	if ((uint64_t)at != (uint64_t)list)
+		__dune_syscall3(SYS_munmap, at, nr * 8L, 0);
 	return ret;
 }
 
@@ -210,17 +265,13 @@ static int pool_reserve(void)
 	return 0;
 }
 
-/*
- * Build the tables for what is mapped now.  Called again in the child of a
- * fork, where the windows are new and the old contents mean nothing.
- */
+/* Build the tables for what is mapped now. */
 int __dune_pgtable_init(void)
 {
 	uint64_t first, last, gpa;
 	long ret;
 
-	ret = pgroot ? __dune_syscall3(SYS_madvise, pgroot, pool_size, MADV_DONTNEED) :
-		       pool_reserve();
+	ret = pool_reserve();
 	if (ret)
 		return (int)ret;
 

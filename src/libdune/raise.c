@@ -9,21 +9,13 @@
 
 #include "local.h"
 
-/* What the kernel takes, which is not libc's struct sigaction. */
-struct kernel_sigaction {
-	uint64_t handler;
-	uint64_t flags;
-	uint64_t restorer;
-	uint64_t mask;
-};
-
 /*
  * As Linux does with a fault that cannot be delivered: the default action,
  * whatever the process asked for, with @code and @addr for the core file.
  */
 void __dune_raise(int sig, int code, uint64_t addr)
 {
-	struct kernel_sigaction sa;
+	struct dune_sigaction sa;
 	uint64_t mask = 1ULL << (sig - 1);
 	siginfo_t info;
 	long pid = __dune_syscall3(SYS_getpid, 0, 0, 0);

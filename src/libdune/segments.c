@@ -2,8 +2,6 @@
 /*
  * Descriptor tables: the IDT of the process, the GDT and TSS of a thread.
  */
-#include <sys/syscall.h>
-
 #include "local.h"
 
 /* One gate is two words (SDM 6.14.1, APM 4.8.4). */
@@ -52,16 +50,15 @@ static void set_tss(uint64_t *gdt, const struct dune_tss *tss)
 	gdt[GD_TSS / 8 + 1] = base >> 32;
 }
 
-/* What LSL on Linux's own selector tells the vDSO: node << 12 | cpu. */
-static uint64_t cpu_segment(void)
+/*
+ * The thread has moved to another CPU since it last entered guest mode, where LSL
+ * on Linux's own selector tells the vDSO's getcpu() which: node << 12 | cpu.
+ */
+void __dune_cpu_changed(struct dune_percpu *pc, uint32_t limit)
 {
-	unsigned int cpu = 0, node = 0;
-	uint64_t limit;
-
-	if (__dune_syscall3(SYS_getcpu, &cpu, &node, 0))
-		return 0;
-	limit = node << 12 | cpu;
-	return SEG_LIMIT_ONLY | (limit & 0xffff) | (limit >> 16 & 0xf) << 48;
+	pc->cpu = limit;
+	pc->gdt[DUNE_GDT_CPU] = SEG_LIMIT_ONLY | (limit & 0xffff) |
+				(uint64_t)(limit >> 16 & 0xf) << 48;
 }
 
 void __dune_segments_init(struct dune_percpu *pc)
@@ -71,7 +68,7 @@ void __dune_segments_init(struct dune_percpu *pc)
 	pc->gdt[GD_KD / 8] = SEG_DATA(0);
 	pc->gdt[GD_UD / 8] = SEG_DATA(3);
 	pc->gdt[GD_UT / 8] = SEG_CODE(3);
-	pc->gdt[DUNE_GDT_CPU] = cpu_segment();
+	__dune_cpu_changed(pc, 0);
 	set_tss(pc->gdt, &pc->tss);
 
 	__dune_clear(&pc->tss, sizeof(pc->tss));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a SYSCALL in Dune mode lands (LSTAR).
+ * Where a SYSCALL in Dune mode lands (LSTAR), and libdune's own hypercalls.
  *
  * One hypercall: the module hands the registers to the host stub, which makes
  * the call and puts the result in rax.  rcx is the address of the next
@@ -23,5 +23,21 @@ FUNC(__dune_syscall_svm)
 	vmmcall
 	jmp	*%rcx
 END(__dune_syscall_svm)
+
+/* long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c): DUNE_ASK_* */
+FUNC(__dune_hypercall)
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	mov	%rcx, %rdx
+	cmpb	$0, __dune_is_svm(%rip)
+	jne	1f
+	vmcall
+LABEL(__dune_asked_vmx)
+	ret
+1:	vmmcall
+LABEL(__dune_asked_svm)
+	ret
+END(__dune_hypercall)
 
 	.section .note.GNU-stack, "", @progbits

@@ -22,11 +22,12 @@ CHECK_OFFSET(struct dune_percpu, vcpu_fd, PC_VCPU_FD);
 CHECK_OFFSET(struct dune_percpu, active, PC_ACTIVE);
 CHECK_OFFSET(struct dune_percpu, moving, PC_MOVING);
 CHECK_OFFSET(struct dune_percpu, gate_ret, PC_GATE_RET);
+CHECK_OFFSET(struct dune_percpu, deferred, PC_DEFERRED);
+CHECK_OFFSET(struct dune_percpu, resume_mask, PC_RESUME_MASK);
+CHECK_OFFSET(struct dune_percpu, cpu, PC_CPU);
+CHECK(DUNE_BLOCK_SIZE <= DUNE_BLOCK_ALIGN);
 CHECK(sizeof(struct dune_percpu) <= 0x1000);
 CHECK(sizeof(struct dune_tss) == 104);
-CHECK_OFFSET(struct dune_child, busy, CH_BUSY);
-CHECK_OFFSET(struct dune_child, host_rsp, CH_HOST_RSP);
-CHECK_OFFSET(struct dune_child, regs, CH_REGS);
 CHECK_OFFSET(struct dune_regs, rax, GR_RAX);
 CHECK_OFFSET(struct dune_regs, rcx, GR_RCX);
 CHECK_OFFSET(struct dune_regs, rdx, GR_RDX);
@@ -56,13 +57,6 @@ CHECK(DUNE_RUN == ASM_DUNE_RUN);
 CHECK(DUNE_EXIT_SYSCALL == ASM_EXIT_SYSCALL);
 CHECK(DUNE_EXIT_INTERRUPTED == ASM_EXIT_INTERRUPTED);
 
-/*
- * Initial-exec: reading it is one instruction, never a call of the dynamic
- * linker's, also when the library was loaded by dlopen() (8 bytes of the
- * static TLS reserve).
- */
-static __thread struct dune_percpu *this_percpu __attribute__((tls_model("initial-exec")));
-
 /* Control registers (SDM 2.5, APM 3.1). */
 #define CR0_GUEST	0x80050033ULL	/* PE MP ET NE WP AM PG */
 #define CR4_PAE		(1ULL << 5)
@@ -76,7 +70,6 @@ static __thread struct dune_percpu *this_percpu __attribute__((tls_model("initia
 #define STAR_GUEST	((GD_UD - 8ULL + 3) << 48 | (uint64_t)GD_KT << 32)
 
 #define ARCH_GET_FS	0x1003
-#define HYPERCALL_LEN	3	/* VMCALL and VMMCALL */
 
 DUNE_EXPORT bool dune_in_guest(void)
 {
@@ -86,82 +79,25 @@ DUNE_EXPORT bool dune_in_guest(void)
 	return (cs & 3) == 0;
 }
 
+/*
+ * The caller's block, by the table that its vCPU has loaded; NULL outside Dune
+ * mode, or when the program loaded a GDT of its own.
+ */
+static struct dune_percpu *this_percpu(void)
+{
+	struct { uint16_t limit; uint64_t base; } __attribute__((packed)) gdtr;
+
+	if (!dune_in_guest())
+		return NULL;
+	__asm__ volatile("sgdt %0" : "=m"(gdtr));
+	return __dune_block_around(gdtr.base);
+}
+
 DUNE_EXPORT const struct dune_stats *dune_vcpu_stats(void)
 {
-	return this_percpu && this_percpu->active ? this_percpu->stats : NULL;
-}
+	struct dune_percpu *pc = this_percpu();
 
-/* An aligned block: map twice as much and give back what stands over. */
-static void *map_block(void)
-{
-	size_t size = DUNE_BLOCK_SIZE + DUNE_PERCPU_SIZE;
-	uintptr_t raw, block;
-	void *p;
-
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		return NULL;
-	raw = (uintptr_t)p;
-	block = (raw + DUNE_PERCPU_SIZE - 1) & ~(uintptr_t)(DUNE_PERCPU_SIZE - 1);
-	if (block != raw)
-		munmap(p, block - raw);
-	if (raw + size != block + DUNE_BLOCK_SIZE)
-		munmap((void *)(block + DUNE_BLOCK_SIZE), raw + size - block - DUNE_BLOCK_SIZE);
-	return (void *)block;
-}
-
-static struct dune_percpu *percpu_alloc(void)
-{
-	char *block = map_block();
-	struct dune_percpu *pc = (struct dune_percpu *)block;
-
-	if (!block)
-		return NULL;
-	if (mprotect(block + DUNE_GUARD_OFFSET, 4096, PROT_NONE)) {
-		munmap(block, DUNE_BLOCK_SIZE);
-		return NULL;
-	}
-	pc->self = pc;
-	pc->run = (struct dune_run *)(block + DUNE_RUN_OFFSET);
-	pc->stats = (const struct dune_stats *)(block + DUNE_STATS_OFFSET);
-	pc->host_rsp = (uint64_t)block + DUNE_BLOCK_SIZE;
-	pc->vcpu_fd = -1;
-	return pc;
-}
-
-static int map_vcpu_page(const void *at, int prot, int fd, off_t offset)
-{
-	void *p = mmap((void *)at, 4096, prot, MAP_SHARED | MAP_FIXED, fd, offset);
-
-	return p == MAP_FAILED ? -errno : 0;
-}
-
-static int vcpu_create(struct dune_percpu *pc)
-{
-	int fd, ret;
-
-	fd = ioctl(dune_fd, DUNE_CREATE_VCPU, 0);
-	if (fd < 0)
-		return -errno;
-	ret = map_vcpu_page(pc->run, PROT_READ | PROT_WRITE, fd, DUNE_MMAP_RUN);
-	if (!ret)
-		ret = map_vcpu_page(pc->stats, PROT_READ, fd, DUNE_MMAP_STATS);
-	if (!ret)
-		ret = __dune_track_fd(fd);
-	if (ret)
-		close(fd);
-	else
-		pc->vcpu_fd = fd;
-	return ret;
-}
-
-static void vcpu_close(struct dune_percpu *pc)
-{
-	if (pc->vcpu_fd < 0)
-		return;
-	__dune_untrack_fd(pc->vcpu_fd);
-	close(pc->vcpu_fd);
-	pc->vcpu_fd = -1;
+	return pc ? pc->stats : NULL;
 }
 
 static int vcpu_set_state(struct dune_percpu *pc)
@@ -186,7 +122,7 @@ static int vcpu_set_state(struct dune_percpu *pc)
 		.tr = GD_TSS,
 	};
 
-	pc->gate_ret = (uint64_t)gate + HYPERCALL_LEN;
+	pc->gate_ret = (uint64_t)gate + DUNE_HYPERCALL_LEN;
 	if (syscall(SYS_arch_prctl, ARCH_GET_FS, &st.fs_base))
 		return -errno;
 	return ioctl(pc->vcpu_fd, DUNE_SET_STATE, &st) ? -errno : 0;
@@ -196,12 +132,10 @@ static int vcpu_set_state(struct dune_percpu *pc)
  * What the first exception in guest mode needs must be mapped before it, and
  * so must the stack: the rest comes by page faults.
  */
-static int map_essentials(struct dune_percpu *pc)
+static int map_essentials(void)
 {
-	int ret = __dune_map_range((uint64_t)pc, DUNE_BLOCK_SIZE);
+	int ret = __dune_map_gib((uint64_t)__dune_idt);
 
-	if (!ret)
-		ret = __dune_map_gib((uint64_t)__dune_idt);
 	if (!ret)
 		ret = __dune_map_gib((uint64_t)__dune_trap_entries);
 	if (!ret)
@@ -209,48 +143,63 @@ static int map_essentials(struct dune_percpu *pc)
 	return ret;
 }
 
+/* glibc's, if there is one that registered a restartable sequence area. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+#define RSEQ_UNREGISTER	1
+#define RSEQ_SIG	0x53053053U	/* glibc's, sys/rseq.h */
+#define RSEQ_MIN_SIZE	32
+
+/*
+ * A critical section that is preempted in guest mode would not be aborted: the
+ * thread gives its registration up, and libc goes on without (see calls.c).
+ */
+static void rseq_unregister(void)
+{
+	unsigned int size;
+	char *area;
+
+	if (!&__rseq_offset || !&__rseq_size || !__rseq_size)
+		return;
+	size = __rseq_size < RSEQ_MIN_SIZE ? RSEQ_MIN_SIZE : __rseq_size;
+	area = (char *)__builtin_thread_pointer() + __rseq_offset;
+	syscall(SYS_rseq, area, size, RSEQ_UNREGISTER, RSEQ_SIG);
+}
+
 static int prepare(struct dune_percpu *pc)
 {
-	int ret = vcpu_create(pc);
+	int ret;
 
-	if (ret)
-		return ret;
-	pc->active = 0;
-	pc->moving = 0;
-	pc->stack_gib = ~0ULL;	/* none is known to take trap frames */
+	pc->sigs = &__dune_sigs;
 	__dune_segments_init(pc);
-	ret = map_essentials(pc);
+	ret = map_essentials();
 	return ret ? ret : vcpu_set_state(pc);
 }
 
 DUNE_EXPORT int dune_enter(void)
 {
-	struct dune_percpu *pc = this_percpu;
+	struct dune_percpu *pc;
 	int ret;
 
 	if (dune_in_guest())
 		return 0;
-	if (pc && pc->active)
-		return -EBUSY;
 	ret = __dune_process_ready();
 	if (ret)
 		return ret;
-
-	if (!pc) {
-		pc = percpu_alloc();
-		if (!pc)
-			return -ENOMEM;
-	}
+	pc = __dune_block_create(&ret);
+	if (!pc)
+		return ret;
 	ret = prepare(pc);
 	if (!ret) {
-		this_percpu = pc;
+		rseq_unregister();
+		__dune_altstack_adopt(pc);
 		ret = __dune_enter_guest(pc);
 		if (!ret)
 			return 0;
+		__dune_syscall3(SYS_sigaltstack, &pc->altstack, 0, 0);
 	}
-	this_percpu = NULL;
-	vcpu_close(pc);
-	munmap(pc, DUNE_BLOCK_SIZE);
+	__dune_block_destroy(pc);
 	return ret;
 }
 

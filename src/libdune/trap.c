@@ -39,7 +39,7 @@ static struct dune_percpu *ist_percpu(void)
 {
 	uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
 
-	return (struct dune_percpu *)(sp & ~(uintptr_t)(DUNE_PERCPU_SIZE - 1));
+	return (struct dune_percpu *)(sp & ~(uintptr_t)(DUNE_BLOCK_ALIGN - 1));
 }
 
 /*
@@ -82,71 +82,15 @@ long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp)
 	return 1;
 }
 
-struct verdict {
-	const char *name;
-	int sig;
-	int code;
-};
-
-/* What Linux makes of each exception (arch/x86/kernel/traps.c). */
-static struct verdict verdict(uint64_t vec)
-{
-	switch (vec) {
-	case 0:
-		return (struct verdict){ "divide error", SIGFPE, FPE_INTDIV };
-	case 1:
-		return (struct verdict){ "debug exception", SIGTRAP, TRAP_TRACE };
-	case 3:
-		return (struct verdict){ "breakpoint", SIGTRAP, SI_KERNEL };
-	case 6:
-		return (struct verdict){ "invalid opcode", SIGILL, ILL_ILLOPN };
-	case 7:
-		return (struct verdict){ "device not available", SIGSEGV, SI_KERNEL };
-	case 8:
-		return (struct verdict){ "double fault", SIGSEGV, SI_KERNEL };
-	case 11:
-		return (struct verdict){ "segment not present", SIGBUS, SI_KERNEL };
-	case 12:
-		return (struct verdict){ "stack fault", SIGBUS, SI_KERNEL };
-	case 13:
-		return (struct verdict){ "general protection", SIGSEGV, SI_KERNEL };
-	case T_PF:
-		return (struct verdict){ "page fault", SIGSEGV, SEGV_MAPERR };
-	case 16:
-		return (struct verdict){ "x87 error", SIGFPE, FPE_FLTINV };
-	case 17:
-		return (struct verdict){ "alignment check", SIGBUS, BUS_ADRALN };
-	case 19:
-		return (struct verdict){ "SIMD error", SIGFPE, FPE_FLTINV };
-	default:
-		return (struct verdict){ "interrupt", SIGSEGV, SI_KERNEL };
-	}
-}
-
-static void unhandled(const struct dune_tf *tf, uint64_t vec, uint64_t cr2)
-{
-	struct verdict v = verdict(vec);
-	uint64_t addr = v.code == SI_KERNEL ? 0 : vec == T_PF ? cr2 : tf->rip;
-
-	if (vec == T_PF && tf->err & FEC_P)
-		v.code = SEGV_ACCERR;
-	__dune_message("%s (vector %lu, error code 0x%x) at rip 0x%lx, address 0x%lx, and no handler\n",
-		       v.name, (unsigned long)vec, tf->err, (unsigned long)tf->rip,
-		       (unsigned long)(vec == T_PF ? cr2 : 0));
-	__dune_message("rax %lx rbx %lx rcx %lx rdx %lx rsi %lx rdi %lx rbp %lx rsp %lx\n",
-		       tf->rax, tf->rbx, tf->rcx, tf->rdx, tf->rsi, tf->rdi, tf->rbp, tf->rsp);
-	__dune_message("r8 %lx r9 %lx r10 %lx r11 %lx r12 %lx r13 %lx r14 %lx r15 %lx rflags %lx cs %x\n",
-		       tf->r8, tf->r9, tf->r10, tf->r11, tf->r12, tf->r13, tf->r14, tf->r15,
-		       tf->rflags, tf->cs);
-	__dune_raise(v.sig, v.code, addr);
-}
-
 /* On the interrupted stack, vector registers saved, IF as it was. */
 void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
 {
-	dune_intr_cb cb = __atomic_load_n(&intr_handler[vec], __ATOMIC_ACQUIRE);
+	dune_intr_cb cb;
 	dune_pgflt_cb pgflt;
 
+	if (vec == DUNE_VEC_NONE)
+		return;
+	cb = __atomic_load_n(&intr_handler[vec], __ATOMIC_ACQUIRE);
 	if (cb) {
 		cb(tf);
 		return;
@@ -156,7 +100,7 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
 		pgflt(cr2, tf->err, tf);
 		return;
 	}
-	unhandled(tf, vec, cr2);
+	__dune_hypercall(DUNE_ASK_TRAP, (uint64_t)tf, vec, cr2);
 }
 
 static uint64_t read_cr2(void)
@@ -174,10 +118,8 @@ static uint64_t read_cr2(void)
  */
 void __dune_trap_lost(struct dune_percpu *pc, const uint64_t *frame)
 {
-	struct verdict v = verdict(frame[0]);
-
-	__dune_message("%s (vector %lu, error code 0x%lx) at rip 0x%lx, and %s (rsp 0x%lx, CR2 0x%lx)\n",
-		       v.name, (unsigned long)frame[0], (unsigned long)frame[1],
+	__dune_message("exception %lu (error code 0x%lx) at rip 0x%lx, and %s (rsp 0x%lx, CR2 0x%lx)\n",
+		       (unsigned long)frame[0], (unsigned long)frame[1],
 		       (unsigned long)frame[2],
 		       frame[0] == 8 ? "the first exception could not be delivered" :
 		       pc->moving ? "it hit the entry code itself" :

@@ -83,7 +83,7 @@ common:
 
 find_percpu:
 	mov	%rsp, %rdx
-	and	$-DUNE_PERCPU_SIZE, %rdx
+	and	$-DUNE_BLOCK_ALIGN, %rdx
 	cmpl	$0, PC_MOVING(%rdx)
 	jne	lost
 	mov	IST_RSP(%rsp), %rcx
@@ -142,6 +142,9 @@ LABEL(__dune_trap_ist_end)
 	mov	%r13, ST_TF + TF_R13(%rsp)
 	mov	%r14, ST_TF + TF_R14(%rsp)
 	mov	%r15, ST_TF + TF_R15(%rsp)
+	cmpl	$0, PC_DEFERRED(%rdx)
+	jne	deferred_signal
+no_signal:
 	testl	$RFLAGS_IF, ST_TF + TF_RFLAGS(%rsp)
 	jz	1f
 	sti
@@ -195,6 +198,15 @@ restore:
 	add	$8, %rsp		/* error code */
 	iretq
 
+/* A signal came while the frame was on the IST stack. */
+deferred_signal:
+	mov	%rsp, %rbp
+	and	$-16, %rsp
+	mov	$DUNE_ASK_SIGNAL, %edi
+	call	__dune_hypercall
+	mov	%rbp, %rsp
+	jmp	no_signal
+
 fxsave:
 	fxsave64 (%rsp)
 	lea	ST_TF(%rbx), %rdi
@@ -236,11 +248,18 @@ not_present:
 	pop	%rsi
 	pop	%rdi
 	jz	find_percpu
+	mov	%rsp, %rdx
+	and	$-DUNE_BLOCK_ALIGN, %rdx
+	cmpl	$0, PC_DEFERRED(%rdx)
+	jne	2f
 	pop	%rdx
 	pop	%rcx
 	pop	%rax
 	add	$16, %rsp		/* vector, error code */
 	iretq
+	/* A signal waits: take the long way, where it is delivered. */
+2:	movq	$DUNE_VEC_NONE, IST_VECTOR(%rsp)
+	jmp	find_percpu
 
 /* rcx: the interrupted rsp, rdx: percpu; CR2 is pushed */
 check_stack:
@@ -281,7 +300,7 @@ double_fault:
 	push	%rcx
 	push	%rdx
 	mov	%rsp, %rdx
-	and	$-DUNE_PERCPU_SIZE, %rdx
+	and	$-DUNE_BLOCK_ALIGN, %rdx
 lost:
 	mov	%rdx, %rdi
 	lea	IST_VECTOR(%rsp), %rsi

@@ -76,7 +76,7 @@ static const unsigned short left_out[] = {
 	SYS_restart_syscall, SYS_vhangup, SYS_sync, SYS_alarm, SYS_setsid, SYS_umask,
 	SYS_kill, SYS_brk, SYS_getpid, SYS_gettid, SYS_getppid, SYS_set_tid_address,
 	SYS_inotify_init, SYS_eventfd, SYS_getpgrp, SYS_msgget,
-	SYS_modify_ldt, SYS_iopl, SYS_ioperm,	/* refused, see below */
+	SYS_modify_ldt, SYS_iopl, SYS_ioperm, SYS_rseq,	/* refused, see below */
 	335, 336,	/* uretprobe, uprobe: SIGILL unless called by the kernel's own code */
 };
 
@@ -134,7 +134,7 @@ static void compare_tables(const long *native)
 static bool refused_calls(void)
 {
 	return raw(SYS_modify_ldt, -1UL) == -ENOSYS && raw(SYS_iopl, 3) == -ENOSYS &&
-	       raw(SYS_ioperm, 0) == -ENOSYS;
+	       raw(SYS_ioperm, 0) == -ENOSYS && raw(SYS_rseq, -1UL) == -ENOSYS;
 }
 
 static bool bystanders_survive(uint64_t *flags_wrong)
@@ -272,7 +272,7 @@ int main(void)
 	ktap_ok(bystanders_survive(&flags_wrong), "registers other than RAX, RCX, R11 are preserved");
 	ktap_eq(flags_wrong, 0, "the flags are preserved, DF included");
 	compare_tables(native);
-	ktap_ok(refused_calls(), "modify_ldt, iopl and ioperm are refused");
+	ktap_ok(refused_calls(), "modify_ldt, iopl, ioperm and rseq are refused");
 	one_exit_per_call();
 	return dune_test_done();
 }

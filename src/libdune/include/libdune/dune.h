@@ -12,23 +12,25 @@
  * The manuals named below are Intel's SDM (volume 3) and AMD's APM (volume 2).
  *
  * Thread rules.  dune_init() is for the whole process, dune_enter() for one
- * thread; threads inside and outside Dune mode live side by side.  A thread
- * or process that Dune mode creates starts outside and may call dune_enter();
- * the child of a fork needs no second dune_init().
+ * thread; threads inside and outside Dune mode live side by side.  A thread or
+ * process that Dune mode creates starts inside, with the page tables, handlers
+ * and signal actions that it would have inherited; exec leaves Dune mode.
  *
- * Signals.  Linux delivers a signal to a thread in Dune mode outside of it:
- * the handler runs in ring 3 on a stack of libdune's (or on the one given by
- * sigaltstack, with SA_ONSTACK), then Dune mode goes on.  Such a handler may
- * do what any handler may, but it may not leave by siglongjmp(), and it sees
- * libdune's registers, not the program's, in its ucontext.
+ * Signals.  A handler of the program's runs where its thread is: in Dune mode on
+ * the interrupted stack or on the one given by sigaltstack(), with the frame,
+ * siginfo, ucontext, mask and restarts that Linux gives it, and it may leave by
+ * siglongjmp().  Exceptions that the program does not handle here become the
+ * signal that Linux has for them.  Actions are to be set in Dune mode or before
+ * the first thread enters: one that a thread outside sets later runs outside.
  *
  * Limits.  Not forwarded but refused with ENOSYS, since they would change the
- * host's side alone: modify_ldt, iopl, ioperm.  A seccomp filter must let
- * ioctl on the vCPU's descriptor through.  vDSO getcpu() reports the CPU that
- * dune_enter() ran on, on machines without RDPID.  A restartable sequence
- * (rseq) of the program's own is not aborted when it is preempted in Dune mode.
- * A core file shows the thread in libdune's stub; the program's registers are
- * at the start of the vCPU's run page.
+ * host's side alone: modify_ldt, iopl, ioperm; and rseq, since a critical section
+ * that is preempted in guest mode would not be aborted (dune_enter() gives up
+ * glibc's registration).  A seccomp filter must let ioctl on the vCPU's
+ * descriptor through.  A core file shows the thread in libdune's stub; the
+ * program's registers are at the start of the vCPU's run page.  Two descriptors,
+ * numbered high, are libdune's: close() and dup2() say EBADF, close_range()
+ * passes them over.
  *
  * Errors are negative errno values; errno itself is not set.
  */
@@ -139,14 +141,12 @@ int dune_init(bool map_full);
  *
  * Returns in Dune mode: ring 0, IF as before, on the same stack.  The thread
  * stays there until it exits.  In Dune mode already: returns 0 and does
- * nothing.  Costs 300 KB of address space per thread, a few pages of memory
+ * nothing.  Costs 124 KB of address space per thread, a few pages of memory
  * and one descriptor, all given back when the thread exits.
  *
  * Return: 0; on failure the thread is outside Dune mode as before:
- * -EINVAL no dune_init(), -EBUSY called by a signal handler that interrupted
- * Dune mode (or by a child that shares memory and TLS with its parent),
- * -ENOMEM, -EMFILE, -EIO the CPU refused to enter (a line on standard error
- * tells its reason).
+ * -EINVAL no dune_init(), -ENOMEM, -EMFILE, -EAGAIN too many threads, -EIO the
+ * CPU refused to enter (a line on standard error tells its reason).
  */
 int dune_enter(void);
 
@@ -160,9 +160,25 @@ int dune_init_and_enter(void);
 /**
  * dune_in_guest - is the caller in Dune mode at this moment?
  *
- * False in a signal handler (see above) and in threads that have not entered.
+ * False in threads that have not entered.
  */
 bool dune_in_guest(void);
+
+/**
+ * dune_exec_through - what exec() in Dune mode starts
+ * @loader: a program that puts others into Dune mode, such as dune-run; NULL:
+ *	none, exec() leaves Dune mode, as it does without this call
+ *
+ * Each later execve(PATH, ARGV, ENVP) from Dune mode of a 64-bit ELF program or
+ * of a script becomes an execve of the loader, with the same environment and the
+ * arguments "--as" ARGV[0] "--" PATH ARGV[1]...  Programs with set-user-ID or
+ * file capabilities, other formats and execveat() start natively.  The loader is
+ * found once, now: a later chroot() does not hide it.  For all threads and, by
+ * inheritance, for the children of fork().  Any thread may call it.
+ *
+ * Return: 0, or why @loader cannot be opened (-ENOENT, ...).
+ */
+int dune_exec_through(const char *loader);
 
 /* ---- exceptions ----------------------------------------------------- */
 
@@ -193,8 +209,8 @@ typedef void (*dune_pgflt_cb)(uintptr_t addr, uint64_t fec, struct dune_tf *tf);
  *
  * For all threads, at once; replaces the handler before it.  For vector 14
  * it wins over dune_register_pgflt_handler().  A vector that nobody handles
- * ends the process: registers on standard error, then the signal Linux has
- * for it (SIGFPE, SIGILL, SIGTRAP, SIGBUS or SIGSEGV), with default action.
+ * raises the signal that Linux has for it: SIGFPE, SIGILL, SIGTRAP, SIGBUS or
+ * SIGSEGV.
  *
  * Return: 0, -EINVAL.
  */

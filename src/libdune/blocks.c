@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The blocks of all threads in Dune mode: making, finding and freeing them, and
+ * the vCPU that each has.
+ *
+ * The registry is a table without a lock: a lock could be held when a fork
+ * copies it.  Lean code: it makes the blocks of threads that are being cloned.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "local.h"
+
+#define MAX_BLOCKS	4096
+
+static struct dune_percpu *blocks[MAX_BLOCKS];
+static uint32_t nr_blocks;	/* no block lies at this index or above */
+
+static bool replace(struct dune_percpu **place, struct dune_percpu *from, struct dune_percpu *to)
+{
+	return __atomic_compare_exchange_n(place, &from, to, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_RELAXED);
+}
+
+static int track(struct dune_percpu *pc)
+{
+	for (uint32_t i = 0; i < MAX_BLOCKS; i++) {
+		uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+		if (!replace(&blocks[i], NULL, pc))
+			continue;
+		while (nr <= i && !__atomic_compare_exchange_n(&nr_blocks, &nr, i + 1, false,
+							       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			;
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+static struct dune_percpu *block_at(uint32_t i)
+{
+	return __atomic_load_n(&blocks[i], __ATOMIC_ACQUIRE);
+}
+
+static void untrack(struct dune_percpu *pc)
+{
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < nr; i++)
+		if (replace(&blocks[i], pc, NULL))
+			return;
+}
+
+/* The block around @addr, an address of its host stack or of its tables; or NULL. */
+struct dune_percpu *__dune_block_around(uint64_t addr)
+{
+	uint64_t base = addr & ~(uint64_t)(DUNE_BLOCK_ALIGN - 1);
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < nr; i++)
+		if ((uint64_t)block_at(i) == base)
+			return base ? (struct dune_percpu *)base : NULL;
+	return NULL;
+}
+
+bool __dune_is_own_fd(int fd)
+{
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+	if (fd == dune_fd || fd == __dune_exec_fd)
+		return fd >= 0;
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct dune_percpu *pc = block_at(i);
+
+		if (pc && pc->vcpu_fd == fd)
+			return fd >= 0;
+	}
+	return false;
+}
+
+/* The lowest of libdune's own descriptors in [@first, @last]; -1: none. */
+int __dune_next_own_fd(unsigned int first, unsigned int last)
+{
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+	unsigned int best = ~0U;
+
+	for (uint32_t i = 0; i <= nr + 1; i++) {
+		const struct dune_percpu *pc = i < nr ? block_at(i) : NULL;
+		unsigned int fd = i == nr ? (unsigned int)dune_fd :
+				  i == nr + 1 ? (unsigned int)__dune_exec_fd :
+				  pc ? (unsigned int)pc->vcpu_fd : ~0U;
+
+		if ((int)fd >= 0 && fd >= first && fd <= last && fd < best)
+			best = fd;
+	}
+	return (int)best;
+}
+
+/*
+ * Programs expect the lowest free descriptor to be theirs: move ours up, as far
+ * as the limit allows.
+ */
+int __dune_raise_fd(int fd)
+{
+	static const int floors[] = { 768, 192, 48 };
+
+	for (unsigned int i = 0; i < sizeof(floors) / sizeof(floors[0]); i++) {
+		long high = __dune_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floors[i]);
+
+		if (high >= 0) {
+			__dune_syscall3(SYS_close, fd, 0, 0);
+			return (int)high;
+		}
+	}
+	return fd;
+}
+
+void __dune_close_own(int fd)
+{
+	__dune_syscall3(SYS_close, fd, 0, 0);
+}
+
+static long raw_mmap(uint64_t at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+	return __dune_syscall6(SYS_mmap, (long)at, (long)size, prot, flags, fd, offset);
+}
+
+static bool failed(long ret)
+{
+	return ret < 0 && ret > -4096;
+}
+
+/* An aligned block: map twice as much and give back what stands over. */
+static long map_block(void)
+{
+	uint64_t size = DUNE_BLOCK_SIZE + DUNE_BLOCK_ALIGN, block, end;
+	long raw = raw_mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (failed(raw))
+		return raw;
+	block = ((uint64_t)raw + DUNE_BLOCK_ALIGN - 1) & ~(uint64_t)(DUNE_BLOCK_ALIGN - 1);
+	end = block + DUNE_BLOCK_SIZE;
+	if (block != (uint64_t)raw)
+		__dune_syscall3(SYS_munmap, raw, block - (uint64_t)raw, 0);
+	if ((uint64_t)raw + size != end)
+		__dune_syscall3(SYS_munmap, end, (uint64_t)raw + size - end, 0);
+	return (long)block;
+}
+
+static long map_page(const void *at, int prot, int fd, off_t offset)
+{
+	long ret = raw_mmap((uint64_t)at, 4096, prot, MAP_SHARED | MAP_FIXED, fd, offset);
+
+	return failed(ret) ? ret : 0;
+}
+
+/* A vCPU for @pc, which has none: descriptor and pages. */
+int __dune_vcpu_create(struct dune_percpu *pc)
+{
+	long fd = __dune_syscall3(SYS_ioctl, dune_fd, DUNE_CREATE_VCPU, 0);
+	long ret;
+
+	if (fd < 0)
+		return (int)fd;
+	fd = __dune_raise_fd((int)fd);
+	ret = map_page(pc->run, PROT_READ | PROT_WRITE, (int)fd, DUNE_MMAP_RUN);
+	if (!ret)
+		ret = map_page(pc->stats, PROT_READ, (int)fd, DUNE_MMAP_STATS);
+	if (ret) {
+		__dune_syscall3(SYS_close, fd, 0, 0);
+		return (int)ret;
+	}
+	pc->vcpu_fd = (int)fd;
+	return 0;
+}
+
+/* A new block with a vCPU that belongs to no thread yet; NULL and *@err. */
+struct dune_percpu *__dune_block_create(int *err)
+{
+	struct dune_percpu *pc;
+	long block = map_block();
+
+	if (failed(block)) {
+		*err = (int)block;
+		return NULL;
+	}
+	pc = (struct dune_percpu *)block;
+	pc->self = pc;
+	pc->run = (struct dune_run *)(block + DUNE_RUN_OFFSET);
+	pc->stats = (const struct dune_stats *)(block + DUNE_STATS_OFFSET);
+	pc->host_rsp = (uint64_t)block + DUNE_BLOCK_SIZE;
+	pc->vcpu_fd = -1;
+	pc->stack_gib = ~0ULL;	/* none is known to take trap frames */
+	pc->altstack.flags = SS_DISABLE;
+
+	*err = (int)__dune_syscall3(SYS_mprotect, block + DUNE_GUARD_OFFSET, 4096, PROT_NONE);
+	if (!*err)
+		*err = track(pc);
+	if (!*err)
+		*err = __dune_vcpu_create(pc);
+	if (!*err)
+		*err = __dune_map_range((uint64_t)pc, DUNE_BLOCK_SIZE);
+	if (!*err)
+		return pc;
+	__dune_block_destroy(pc);
+	return NULL;
+}
+
+/* Not under the feet of the caller: see thread_exit() for that. */
+void __dune_block_destroy(struct dune_percpu *pc)
+{
+	__dune_block_forget(pc);
+	__dune_syscall3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
+}
+
+/* The descriptor goes, and the registry's entry. */
+void __dune_block_forget(struct dune_percpu *pc)
+{
+	int fd = pc->vcpu_fd;
+
+	pc->vcpu_fd = -1;
+	untrack(pc);
+	if (fd >= 0)
+		__dune_syscall3(SYS_close, fd, 0, 0);
+}
+
+/*
+ * In the copy of a process: let go of the parent's VM, and of the blocks of
+ * threads that were not copied.  @own: the caller's, which stays; or NULL.
+ */
+void __dune_forget_parent(struct dune_percpu *own)
+{
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		struct dune_percpu *pc = block_at(i);
+
+		if (!pc)
+			continue;
+		if (pc->vcpu_fd >= 0)
+			__dune_syscall3(SYS_close, pc->vcpu_fd, 0, 0);
+		pc->vcpu_fd = -1;
+		if (pc != own) {
+			replace(&blocks[i], pc, NULL);
+			__dune_syscall3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
+		}
+	}
+	if (dune_fd >= 0)
+		__dune_syscall3(SYS_close, dune_fd, 0, 0);
+	dune_fd = -1;
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+/*
+ * exec out of Dune mode, when the program asked that what it starts be in Dune
+ * mode too (dune_exec_through): the loader is started in its place, and told
+ * what to load.
+ *
+ * Lean code, on the host stack.  Whatever would fail natively is left to the
+ * kernel, which knows the right error.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "local.h"
+
+#define HEAD_SIZE	256	/* what the kernel looks at (BINPRM_BUF_SIZE) */
+#define NR_OWN_ARGS	4	/* loader, "--as", argv[0], "--" */
+#define NR_STACK_ARGS	2048
+#define MAX_ARGS	(1UL << 20)
+
+int __dune_exec_fd = -1;
+
+DUNE_EXPORT int dune_exec_through(const char *loader)
+{
+	long fd = -1;
+	int old;
+
+	if (loader) {
+		fd = __dune_syscall4(SYS_openat, AT_FDCWD, loader, O_PATH | O_CLOEXEC, 0);
+		if (fd < 0)
+			return (int)fd;
+		fd = __dune_raise_fd((int)fd);
+	}
+	old = __atomic_exchange_n(&__dune_exec_fd, (int)fd, __ATOMIC_ACQ_REL);
+	if (old >= 0)
+		__dune_close_own(old);
+	return 0;
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/* "#! interpreter": can it be executed? */
+static bool interpreter_there(char *head, long len)
+{
+	long at = 2, end;
+
+	while (at < len && is_blank(head[at]))
+		at++;
+	for (end = at; end < len && !is_blank(head[end]) && head[end] != '\n' && head[end]; end++)
+		;
+	if (end == at || end >= HEAD_SIZE)
+		return false;
+	head[end] = '\0';
+	return !__dune_syscall4(SYS_faccessat, AT_FDCWD, head + at, 1 /* X_OK */, 0);
+}
+
+static bool is_elf64(const char *head, long len)
+{
+	const Elf64_Ehdr *e = (const Elf64_Ehdr *)head;
+
+	return len >= (long)sizeof(*e) && *(const uint32_t *)head == 0x464c457fU &&
+	       e->e_ident[EI_CLASS] == ELFCLASS64 && e->e_machine == EM_X86_64 &&
+	       (e->e_type == ET_EXEC || e->e_type == ET_DYN);
+}
+
+/* Would a new image get privileges that a loader cannot hand on? */
+static bool is_privileged(int fd)
+{
+	struct stat st;
+
+	if (__dune_syscall3(SYS_fstat, fd, &st, 0) || !S_ISREG(st.st_mode))
+		return true;
+	return st.st_mode & (S_ISUID | S_ISGID) ||
+	       __dune_syscall4(SYS_fgetxattr, fd, "security.capability", 0, 0) > 0;
+}
+
+/* Is @path something that the loader can load and the kernel would start? */
+static bool is_loadable(uint64_t path)
+{
+	char head[HEAD_SIZE] __attribute__((aligned(8)));
+	bool ok = false;
+	long fd, len;
+
+	if (__dune_syscall4(SYS_faccessat, AT_FDCWD, path, 1 /* X_OK */, 0))
+		return false;
+	fd = __dune_syscall4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	if (!is_privileged((int)fd)) {
+		len = __dune_syscall4(SYS_pread64, fd, head, sizeof(head), 0);
+		ok = is_elf64(head, len) ||
+		     (len > 2 && head[0] == '#' && head[1] == '!' && interpreter_there(head, len));
+	}
+	__dune_syscall3(SYS_close, fd, 0, 0);
+	return ok;
+}
+
+/* Strings in @argv; -EFAULT, -E2BIG. */
+static long count(uint64_t argv)
+{
+	uint64_t word, n;
+
+	for (n = 0; n < MAX_ARGS; n++) {
+		if (__dune_copy_in(&word, argv + 8 * n, 8))
+			return -EFAULT;
+		if (!word)
+			return (long)n;
+	}
+	return -E2BIG;
+}
+
+static long start_loader(const struct dune_regs *r, uint64_t *args, long n)
+{
+	static const char as[] = "--as", dashes[] = "--", name[] = "dune-run", empty[] = "";
+	uint64_t first = (uint64_t)empty;
+
+	if (n && __dune_copy_in(&first, r->rsi, 8))
+		return -EFAULT;
+	args[0] = (uint64_t)name;
+	args[1] = (uint64_t)as;
+	args[2] = first;
+	args[3] = (uint64_t)dashes;
+	args[4] = r->rdi;
+	if (n > 1 && __dune_copy_in(&args[5], r->rsi + 8, 8 * (size_t)(n - 1)))
+		return -EFAULT;
+	args[n > 1 ? 5 + n - 1 : 5] = 0;
+	return __dune_syscall6(SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)r->rdx,
+			       AT_EMPTY_PATH, 0);
+}
+
+/* execve().  execveat() is left to the kernel: what it starts is outside Dune mode. */
+long __dune_exec(struct dune_percpu *pc)
+{
+	const struct dune_regs *r = &pc->run->regs;
+	uint64_t few[NR_STACK_ARGS];
+	long n, ret, size, p;
+
+	if (__dune_exec_fd < 0 || !is_loadable(r->rdi))
+		return __dune_forward(r);
+	n = r->rsi ? count(r->rsi) : 0;
+	if (n < 0)
+		return n;
+	if (n + NR_OWN_ARGS + 2 <= NR_STACK_ARGS)
+		return start_loader(r, few, n);
+
+	size = (n + NR_OWN_ARGS + 2) * 8;
+	p = __dune_syscall6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+	if (p < 0 && p > -4096)
+		return p;
+	ret = start_loader(r, (uint64_t *)p, n);
+	__dune_syscall3(SYS_munmap, p, size, 0);
+	return ret;
+}

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The host side's signal handler: see sigframe.h.
+ *
+ * Lean code, on the host stack.
+ */
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "sigframe.h"
+
+extern const char __dune_run_done[], __dune_call_load[],
+	__dune_call_insn[], __dune_call_done[], __dune_call_stored[], __dune_host_c[],
+	__dune_clone_check[], __dune_clone_insn[], __dune_copy_insn[], __dune_copy_refused[];
+
+#define SIG_DFL_	0
+#define SIG_IGN_	1
+
+/* ---- masks ------------------------------------------------------------ */
+
+/* While a signal is put off the kernel's mask is not the thread's. */
+static uint64_t thread_mask(const struct dune_percpu *pc, const struct dune_ucontext *uc)
+{
+	return pc->deferred ? pc->deferred_mask : uc->sigmask;
+}
+
+static void set_thread_mask(struct dune_percpu *pc, struct dune_ucontext *uc, uint64_t mask)
+{
+	if (pc->deferred)
+		pc->deferred_mask = mask;
+	else
+		uc->sigmask = mask;
+}
+
+/* The mask that an interrupted call had put in place for its own duration, or @mask. */
+static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
+{
+	uint64_t arg, words[2] = { 0, 0 };
+
+	switch (r->rax) {
+	case SYS_rt_sigsuspend:
+		arg = r->rdi;
+		break;
+	case SYS_ppoll:
+		arg = r->r10;
+		break;
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+		arg = r->r8;
+		break;
+	case SYS_pselect6:
+	case SYS_io_pgetevents:
+		if (!r->r9 || __dune_copy_user(words, (const void *)r->r9, sizeof(words)))
+			return mask;
+		arg = words[0];
+		break;
+	default:
+		return mask;
+	}
+	if (arg && !__dune_copy_user(words, (const void *)arg, 8))
+		mask = words[0] & ~SIG_KERNEL_ONLY;
+	return mask;
+}
+
+/* ---- queueing and forcing --------------------------------------------- */
+
+static long queue(int sig, const void *info)
+{
+	long pid = __dune_syscall3(SYS_getpid, 0, 0, 0);
+	long tid = __dune_syscall3(SYS_gettid, 0, 0, 0);
+
+	return __dune_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, sig, info);
+}
+
+/*
+ * What the kernel does with the signal of an exception: if the program blocks
+ * or ignores it, the default action.
+ */
+void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t addr)
+{
+	struct dune_sigaction act;
+	uint64_t mask = 0, bit = SIG_BIT(sig);
+	siginfo_t info;
+
+	__dune_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, &mask, 8);
+	if (pc->deferred)
+		mask = pc->deferred_mask;
+	__dune_syscall4(SYS_rt_sigaction, sig, 0, &act, 8);
+	if (mask & bit || act.handler == SIG_IGN_) {
+		__dune_clear(&act, sizeof(act));
+		__dune_syscall4(SYS_rt_sigaction, sig, &act, 0, 8);
+		__dune_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, 0, 8);
+	}
+	__dune_clear(&info, sizeof(info));
+	info.si_signo = sig;
+	info.si_code = code;
+	info.si_addr = (void *)addr;
+	queue(sig, &info);
+}
+
+/* ---- putting off ------------------------------------------------------ */
+
+static void put_off(struct dune_percpu *pc, int sig, const void *info, struct dune_ucontext *uc)
+{
+	if (pc->deferred) {	/* the place is taken: SIGSEGV or SIGBUS, sent by somebody */
+		queue(sig, info);
+		uc->sigmask |= SIG_BIT(sig);
+		return;
+	}
+	__dune_copy(pc->deferred_info, info, DUNE_SIGINFO_SIZE);
+	pc->deferred_mask = pc->restoring ? pc->restore_mask : uc->sigmask;
+	pc->deferred = 1;
+	uc->sigmask |= ~SIG_SYNC;
+}
+
+/* Can the guest, as it stands, take a frame?  Not on the trap entry's own stack. */
+static bool guest_ready(const struct dune_percpu *pc)
+{
+	uint64_t offset = pc->run->regs.rsp - (uint64_t)pc;
+
+	return offset <= DUNE_IST_BOTTOM || offset > DUNE_IST2_TOP;
+}
+
+/*
+ * A frame for @sig.  *@mask: before, what the handler's frame restores, and
+ * @base what is added to; after, what the handler runs under.
+ */
+static void deliver(struct dune_percpu *pc, int sig, const void *info,
+		    const struct dune_ucontext *uc, struct dune_fpstate fp,
+		    uint64_t base, uint64_t *mask)
+{
+	struct dune_sigaction act = __dune_action_take(pc, sig);
+
+	if (act.handler == SIG_DFL_ || act.handler == SIG_IGN_) {
+		/* Changed since Linux decided: let it decide again. */
+		queue(sig, info);
+		return;
+	}
+	if (!__dune_push_frame(pc, sig, info, uc, *mask, &act, fp)) {
+		*mask = (base | act.mask | (act.flags & SA_NODEFER ? 0 : SIG_BIT(sig))) &
+			~SIG_KERNEL_ONLY;
+		return;
+	}
+	/* As the kernel does: a stack that takes no frame is a SIGSEGV. */
+	if (sig == SIGSEGV)
+		__dune_raise(SIGSEGV, SI_KERNEL, 0);
+	__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
+}
+
+/*
+ * Between two runs: a signal was put off, and the code that could not be
+ * interrupted is done.  0: the guest cannot take it yet; else the caller sets
+ * the mask to pc->resume_mask.
+ */
+int __dune_deliver_deferred(struct dune_percpu *pc)
+{
+	const siginfo_t *info = (const siginfo_t *)pc->deferred_info;
+	char area[__dune_frame_fpu_size] __attribute__((aligned(64)));
+	struct dune_ucontext uc;
+	uint64_t mask = pc->deferred_mask;
+
+	if (!guest_ready(pc))
+		return 0;
+	if (mask & SIG_BIT(info->si_signo)) {	/* blocked since by another handler */
+		queue(info->si_signo, info);
+		pc->resume_mask = mask;
+		pc->deferred = 0;
+		return 1;
+	}
+	__dune_clear(&uc, sizeof(uc));
+	uc.fpstate = (uint64_t)area;
+	__dune_frame_fpu_save(area);
+	pc->resume_mask = mask;
+	deliver(pc, info->si_signo, info, &uc, __dune_fpstate_of(&uc), mask, &pc->resume_mask);
+	__dune_fpstate_reset(&uc);
+	__dune_frame_fpu_load(area);
+	pc->deferred = 0;
+	return 1;
+}
+
+/* ---- the handler ------------------------------------------------------ */
+
+static bool within(uint64_t rip, const char *first, const char *last)
+{
+	return rip >= (uint64_t)first && rip <= (uint64_t)last;
+}
+
+/* The call that the guest asked for was not made: it makes it again. */
+void __dune_take_back_call(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+
+	if (r->rip == pc->gate_ret) {
+		r->rip = r->rcx - DUNE_SYSCALL_LEN;
+		r->rflags = r->r11;
+	} else {
+		r->rip -= DUNE_HYPERCALL_LEN;
+	}
+}
+
+/* DUNE_RUN returned @err, and nothing was done about it yet. */
+static bool exit_ready(struct dune_percpu *pc, long err)
+{
+	if (err)
+		return err == -EINTR || err == -EAGAIN;
+	switch (pc->run->exit_reason) {
+	case DUNE_EXIT_SYSCALL:
+		__dune_take_back_call(pc);
+		return true;
+	case DUNE_EXIT_INTERRUPTED:
+	case DUNE_EXIT_FAULT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Make the guest's registers in the run page what the program would show if it
+ * had been interrupted itself.  False: code is at work that cannot be left.
+ */
+static bool complete(struct dune_percpu *pc, const struct dune_ucontext *uc)
+{
+	uint64_t rip = uc->rip;
+
+	if (rip == (uint64_t)__dune_run_done)
+		return exit_ready(pc, (int)uc->rax);
+	if (rip == (uint64_t)__dune_call_done) {
+		pc->run->regs.rax = uc->rax;
+		return true;
+	}
+	if (rip == (uint64_t)__dune_call_stored)
+		return true;
+	if (within(rip, __dune_call_load, __dune_call_insn))
+		return exit_ready(pc, 0);
+	if (within(rip, __dune_run_done, __dune_host_c))
+		return exit_ready(pc, (long)uc->rsi);
+	if (rip >= (uint64_t)__dune_host_resume && rip < (uint64_t)__dune_run_done)
+		return true;
+	if (within(rip, __dune_clone_check, __dune_clone_insn)) {
+		__dune_take_back_call(pc);
+		return true;
+	}
+	/* The replay of an access: the guest stands at the instruction itself. */
+	return rip == (uint64_t)__dune_replay_read || rip == (uint64_t)__dune_replay_write;
+}
+
+static void resume_host(struct dune_percpu *pc, struct dune_ucontext *uc)
+{
+	uc->rip = (uint64_t)__dune_host_resume;
+	uc->rsp = pc->host_rsp;
+	uc->rbx = (uint64_t)pc;
+	uc->r12 = (uint64_t)pc->run;
+	uc->rbp = 0;
+}
+
+static void interrupt_guest(struct dune_percpu *pc, int sig, const siginfo_t *info,
+			    struct dune_ucontext *uc)
+{
+	bool interrupted = uc->rip == (uint64_t)__dune_call_done && (long)uc->rax == -EINTR;
+	uint64_t mask = thread_mask(pc, uc), base;
+
+	base = interrupted ? call_mask(&pc->run->regs, mask) : mask;
+	if (!complete(pc, uc)) {
+		put_off(pc, sig, info, uc);
+		return;
+	}
+	resume_host(pc, uc);
+	if (!guest_ready(pc)) {
+		put_off(pc, sig, info, uc);
+		return;
+	}
+	deliver(pc, sig, info, uc, __dune_fpstate_of(uc), base, &mask);
+	__dune_fpstate_reset(uc);
+	set_thread_mask(pc, uc, mask);
+}
+
+/* A thread of the program that is not in Dune mode. */
+static void interrupt_outside(int sig, siginfo_t *info, struct dune_ucontext *uc)
+{
+	struct dune_sigaction act = __dune_action_take(NULL, sig);
+	uint64_t mask = uc->sigmask | act.mask | (act.flags & SA_NODEFER ? 0 : SIG_BIT(sig));
+
+	if (act.handler == SIG_DFL_ || act.handler == SIG_IGN_) {
+		queue(sig, info);
+		return;
+	}
+	__dune_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+	((void (*)(int, siginfo_t *, void *))act.handler)(sig, info, uc);
+}
+
+void __dune_host_signal(int sig, void *siginfo, void *ucontext)
+{
+	struct dune_ucontext *uc = ucontext;
+	siginfo_t *info = siginfo;
+	struct dune_percpu *pc = __dune_block_around(uc->rsp);
+
+	if (uc->rip == (uint64_t)__dune_copy_insn && info->si_code > 0) {
+		uc->rip = (uint64_t)__dune_copy_refused;
+		return;
+	}
+	if (!pc) {
+		interrupt_outside(sig, info, uc);
+		return;
+	}
+	if (pc->handling) {	/* SIGSEGV or SIGBUS, sent by somebody */
+		queue(sig, info);
+		uc->sigmask |= SIG_BIT(sig);
+		return;
+	}
+	pc->handling = 1;
+	interrupt_guest(pc, sig, info, uc);
+	pc->restoring = 0;
+	pc->handling = 0;
+}

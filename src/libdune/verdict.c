@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Exceptions in Dune mode that the program does not handle itself: they become
+ * the signal that Linux has for them (arch/x86/kernel/traps.c).
+ *
+ * Lean code, on the host stack.
+ */
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "local.h"
+
+#define T_DB		1
+#define T_PF		14
+#define T_MF		16
+#define T_XM		19
+
+struct verdict {
+	int sig;
+	int code;
+	bool at_rip;		/* si_addr is the instruction */
+};
+
+/* FPU errors by priority: invalid, zero divide, overflow, underflow or denormal, precision. */
+static int fpe_code(uint32_t errors)
+{
+	if (errors & 0x01)
+		return FPE_FLTINV;
+	if (errors & 0x04)
+		return FPE_FLTDIV;
+	if (errors & 0x08)
+		return FPE_FLTOVF;
+	if (errors & 0x12)
+		return FPE_FLTUND;
+	return FPE_FLTRES;
+}
+
+/* The unmasked errors; the program's vector registers are live. */
+static int x87_code(void)
+{
+	uint16_t control, status;
+
+	__asm__ volatile("fnstcw %0\n\tfnstsw %1" : "=m"(control), "=m"(status));
+	return fpe_code(status & ~(uint32_t)control);
+}
+
+static int sse_code(void)
+{
+	uint32_t mxcsr;
+
+	__asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+	return fpe_code(mxcsr & ~(mxcsr >> 7));
+}
+
+static struct verdict verdict(uint64_t vec)
+{
+	switch (vec) {
+	case 0:
+		return (struct verdict){ SIGFPE, FPE_INTDIV, true };
+	case T_DB:
+		return (struct verdict){ SIGTRAP, TRAP_TRACE, true };
+	case 3:
+		return (struct verdict){ SIGTRAP, SI_KERNEL, false };
+	case 6:
+		return (struct verdict){ SIGILL, ILL_ILLOPN, true };
+	case 11:
+	case 12:
+		return (struct verdict){ SIGBUS, SI_KERNEL, false };
+	case T_MF:
+		return (struct verdict){ SIGFPE, x87_code(), true };
+	case 17:
+		return (struct verdict){ SIGBUS, BUS_ADRALN, false };
+	case T_XM:
+		return (struct verdict){ SIGFPE, sse_code(), true };
+	default:
+		return (struct verdict){ SIGSEGV, SI_KERNEL, false };
+	}
+}
+
+static void take_frame(struct dune_regs *r, const struct dune_tf *tf)
+{
+	r->rdi = tf->rdi;
+	r->rsi = tf->rsi;
+	r->rdx = tf->rdx;
+	r->rcx = tf->rcx;
+	r->r8 = tf->r8;
+	r->r9 = tf->r9;
+	r->r10 = tf->r10;
+	r->r11 = tf->r11;
+	r->rbx = tf->rbx;
+	r->rbp = tf->rbp;
+	r->r12 = tf->r12;
+	r->r13 = tf->r13;
+	r->r14 = tf->r14;
+	r->r15 = tf->r15;
+	r->rax = tf->rax;
+	r->rip = tf->rip;
+	r->rflags = tf->rflags;
+	r->rsp = tf->rsp;
+}
+
+#define VSYSCALL	0xffffffffff600000ULL
+
+/*
+ * A call of the vsyscall page, which Linux emulates where it is mapped at all.
+ * The calls exist as system calls, with the same arguments.
+ */
+static bool emulate_vsyscall(struct dune_regs *r)
+{
+	static const uint8_t nr[] = { SYS_gettimeofday, SYS_time, 0 };
+	uint64_t which = (r->rip - VSYSCALL) >> 10, ret_to;
+
+	if (r->rip & 0x3ff || which > 2)
+		return false;
+	r->rax = which == 2 ? SYS_getcpu : nr[which];
+	if (which == 2)
+		r->rdx = 0;
+	if (__dune_copy_user(&ret_to, (const void *)r->rsp, 8))
+		return false;
+	r->rax = (uint64_t)__dune_forward(r);
+	r->rip = ret_to;
+	r->rsp += 8;
+	return true;
+}
+
+static void page_fault(struct dune_percpu *pc, uint32_t err, uint64_t cr2)
+{
+	int code = err & FEC_P && cr2 < USER_END ? SEGV_ACCERR : SEGV_MAPERR;
+
+	__dune_force_signal(pc, SIGSEGV, code, cr2);
+}
+
+/* DUNE_ASK_TRAP: rdi is the trap frame, rsi the vector, rdx CR2. */
+void __dune_host_trap(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+	uint64_t vec = r->rsi, cr2 = r->rdx;
+	struct verdict v = verdict(vec);
+	struct dune_tf tf;
+
+	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
+		__dune_raise(SIGSEGV, SI_KERNEL, 0);
+	take_frame(r, &tf);
+	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(r))
+		return;
+
+	/* What an ordinary process would have: faults come from ring 3. */
+	pc->trap = (struct dune_trapinfo) {
+		.sig = v.sig,
+		.vec = vec,
+		.err = vec != T_PF ? tf.err : tf.err | FEC_U | (cr2 < USER_END ? 0 : FEC_P),
+		.cr2 = cr2,
+	};
+	if (vec == T_PF)
+		page_fault(pc, tf.err, cr2);
+	else
+		__dune_force_signal(pc, v.sig, v.code, v.at_rip ? tf.rip : 0);
+}
