@@ -32,7 +32,12 @@ END(__dune_replay_write)
  */
 FUNC(__dune_copy_user)
 	mov	%rdx, %rcx
-LABEL(__dune_copy_insn)
+	shr	$3, %rcx
+LABEL(__dune_copy_words)
+	rep movsq
+	mov	%rdx, %rcx
+	and	$7, %ecx
+LABEL(__dune_copy_bytes)
 	rep movsb
 	xor	%eax, %eax
 	ret

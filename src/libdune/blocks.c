@@ -229,6 +229,23 @@ void __dune_block_forget(struct dune_percpu *pc)
 }
 
 /*
+ * The only thread in Dune mode is about to end the process: let go of the VM now.
+ * An address space that ends with an MMU notifier waits for a grace period.
+ * Not if there are other threads, which may still run.
+ */
+void __dune_release_vm(struct dune_percpu *pc)
+{
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < nr; i++)
+		if (block_at(i) && block_at(i) != pc)
+			return;
+	__dune_syscall3(SYS_munmap, pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, 0);
+	__dune_syscall3(SYS_close, pc->vcpu_fd, 0, 0);
+	__dune_syscall3(SYS_close, dune_fd, 0, 0);
+}
+
+/*
  * In the copy of a process: let go of the parent's VM, and of the blocks of
  * threads that were not copied.  @own: the caller's, which stays; or NULL.
  */

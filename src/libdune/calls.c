@@ -74,9 +74,13 @@ static long leave(struct dune_percpu *pc)
 	long nr = (long)r->rax, status = (long)r->rdi;
 	uint64_t all = ~0ULL;
 
-	if (pc->vforked || (nr == SYS_exit_group && !pc->alone))
+	if (pc->vforked)
 		return __dune_forward(r);
 	__dune_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, 8);
+	if (nr == SYS_exit_group && !pc->alone) {
+		__dune_release_vm(pc);
+		return __dune_syscall3(nr, status, 0, 0);
+	}
 	__dune_block_forget(pc);
 	__dune_unmap_and_exit(pc, DUNE_BLOCK_SIZE, status, nr);
 }

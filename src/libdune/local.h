@@ -50,11 +50,19 @@ static inline long __dune_syscall6(long nr, long a, long b, long c, long d, long
 /* memset() and memcpy() that cannot become calls of libc's (lean code). */
 static inline void __dune_clear(void *p, size_t n)
 {
+	size_t words = n / 8;
+
+	n %= 8;
+	__asm__ volatile("rep stosq" : "+D"(p), "+c"(words) : "a"(0L) : "memory");
 	__asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"(0) : "memory");
 }
 
 static inline void __dune_copy(void *to, const void *from, size_t n)
 {
+	size_t words = n / 8;
+
+	n %= 8;
+	__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
 	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
@@ -78,6 +86,7 @@ int __dune_fork_init(void);
 struct dune_percpu *__dune_block_create(int *err);
 void __dune_block_destroy(struct dune_percpu *pc);
 void __dune_block_forget(struct dune_percpu *pc);
+void __dune_release_vm(struct dune_percpu *pc);
 struct dune_percpu *__dune_block_around(uint64_t addr);
 int __dune_vcpu_create(struct dune_percpu *pc);
 void __dune_forget_parent(struct dune_percpu *own);

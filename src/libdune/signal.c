@@ -11,7 +11,8 @@
 
 extern const char __dune_run_done[], __dune_call_load[],
 	__dune_call_insn[], __dune_call_done[], __dune_call_stored[], __dune_host_c[],
-	__dune_clone_check[], __dune_clone_insn[], __dune_copy_insn[], __dune_copy_refused[];
+	__dune_clone_check[], __dune_clone_insn[], __dune_copy_words[], __dune_copy_bytes[],
+	__dune_copy_refused[];
 
 #define SIG_DFL_	0
 #define SIG_IGN_	1
@@ -295,7 +296,8 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 	siginfo_t *info = siginfo;
 	struct dune_percpu *pc = __dune_block_around(uc->rsp);
 
-	if (uc->rip == (uint64_t)__dune_copy_insn && info->si_code > 0) {
+	if (info->si_code > 0 && (uc->rip == (uint64_t)__dune_copy_words ||
+				  uc->rip == (uint64_t)__dune_copy_bytes)) {
 		uc->rip = (uint64_t)__dune_copy_refused;
 		return;
 	}
