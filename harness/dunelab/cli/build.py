@@ -46,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-bochs", action="store_true", help="leave out the emulator and its boot CD"
     )
-    parser.add_argument("--no-programs", action="store_true", help="leave out the guest programs")
     parser.add_argument(
         "--module",
         type=Path,
@@ -74,10 +73,9 @@ def _build(store: Store, args: argparse.Namespace) -> Iterator[Row]:
     builder = store.builder
     yield _row("builder root", builder.root.parent.name[:12], builder.root.parent, start)
 
-    if not args.no_programs:
-        start = time.monotonic()
-        programs = store.programs()
-        yield _row("programs", str(len(_files(programs.programs))), programs.dir, start)
+    start = time.monotonic()
+    programs = store.programs()
+    yield _row("programs", str(len(_files(programs.programs))), programs.dir, start)
     if not args.no_bochs:
         start = time.monotonic()
         bochs = store.bochs()

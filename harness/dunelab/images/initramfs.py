@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The guest's initramfs: one archive common to all kernels, one per kernel.
+"""The guest's initramfs: archives common to all kernels, and one per kernel.
 
-The kernel unpacks concatenated archives one after the other, so the common
-part (busybox, SSH server, C library) is made once, and a rebuilt module costs
-only the small second part.
+The kernel unpacks concatenated archives one after the other, so the large
+common part (busybox, SSH server, C library) is made once, and a rebuilt module
+or application costs only its own small part.
 
 Nothing is compressed: an emulated CPU needs about a second longer to unpack
 gzip than to read the 5 MB that it saves.
@@ -149,6 +149,21 @@ def kernel_archive(
         shutil.rmtree(folder / "scratch")
 
     return cache.get_or_make("guest-modules", digest.hex(), make) / "modules.cpio"
+
+
+def apps_archive(cache: Cache, apps: Sequence[Path]) -> Path:
+    """The part with the applications built on libdune."""
+    digest = Digest("guest apps").text("format", _FORMAT)
+    for app in apps:
+        digest.file(app.name, app)
+
+    def make(folder: Path) -> None:
+        image = Initramfs()
+        for app in apps:
+            image.file(f"usr/bin/{app.name}", app.read_bytes(), 0o755)
+        (folder / "apps.cpio").write_bytes(image.pack())
+
+    return cache.get_or_make("guest-apps", digest.hex(), make) / "apps.cpio"
 
 
 def _modules(

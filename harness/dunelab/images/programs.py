@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Building libdune and the guest programs in the builder root.
+"""Building libdune, its applications and the guest programs in the builder root.
 
-Convention for the Makefiles: ``make -C DIR O=OUT`` writes below OUT only; the
-tests' Makefile is also told ``LIBDUNE=`` where the library was built.  The
-sources keep their places relative to each other.
+Convention for the Makefiles: ``make -C DIR O=OUT`` writes below OUT only; all
+but the library's are also told ``LIBDUNE=`` where that was built.  The sources
+keep their places relative to each other.
 """
 
 from __future__ import annotations
@@ -22,44 +22,56 @@ from dunelab.images.digest import Digest
 from dunelab.images.module import copy_sources, find_warnings
 
 _SECONDS = 600.0
-_FORMAT = "2"
+_FORMAT = "3"
 LIBRARY = "src/libdune"
+APPS = "src/apps"
 PROGRAMS = "tests"
+# Each source folder and the output folder it goes to, in the order of building.
+_OUTPUTS = {LIBRARY: "library", APPS: "apps", PROGRAMS: "programs"}
 # Not built here, but included by the above: the module's ABI header.
 _INCLUDED = ("src/kmod/include",)
 
 
 @dataclass(frozen=True)
 class ProgramSet:
-    """What came out: ``library`` and ``programs`` are the two output folders."""
+    """What came out: ``library``, ``apps`` and ``programs`` are the output folders."""
 
     dir: Path
     library: Path
+    apps: Path
     programs: Path
     digest: str
     log: Path
 
     def program(self, name: str) -> Path:
         """One program, by its path below the output folder."""
-        path = self.programs / name
-        if not path.is_file():
-            built = sorted(
-                item.relative_to(self.programs).as_posix()
-                for item in self.programs.rglob("*")
-                if item.is_file() and os.access(item, os.X_OK)
-            )
-            raise UsageError(f"no guest program '{name}'; there are: {', '.join(built)}")
-        return path
+        return _executable(self.programs, name)
+
+    def app(self, name: str) -> Path:
+        """One application, by its name."""
+        return _executable(self.apps, name)
+
+
+def _executable(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        built = sorted(
+            item.relative_to(folder).as_posix()
+            for item in folder.rglob("*")
+            if item.is_file() and os.access(item, os.X_OK)
+        )
+        raise UsageError(f"no guest program '{name}'; there are: {', '.join(built)}")
+    return path
 
 
 def build_programs(
     cache: Cache, builder: Builder, repo_root: Path, progress: Callable[[str], None]
 ) -> ProgramSet:
-    """Build the library, then the programs, from the tree at ``repo_root``."""
-    for folder in (LIBRARY, PROGRAMS):
+    """Build the library, then all that uses it, from the tree at ``repo_root``."""
+    for folder in _OUTPUTS:
         if not (repo_root / folder / "Makefile").is_file():
             raise UsageError(f"{repo_root / folder} has no Makefile")
-    inputs = [name for name in (LIBRARY, PROGRAMS, *_INCLUDED) if (repo_root / name).is_dir()]
+    inputs = [name for name in (*_OUTPUTS, *_INCLUDED) if (repo_root / name).is_dir()]
     digest = Digest("programs").text("format", _FORMAT).text("builder", builder.identity)
     for name in inputs:
         digest.tree(name, repo_root / name)
@@ -67,15 +79,15 @@ def build_programs(
     evidence = cache.logs / f"programs-{name[:12]}.log"
 
     def make(folder: Path) -> None:
-        progress("libdune and guest programs")
+        progress("libdune, applications and guest programs")
         tree = folder / "scratch"
         for part in inputs:
             copy_sources(repo_root / part, tree / part)
-        for output in ("library", "programs"):
+        for output in _OUTPUTS.values():
             (folder / output).mkdir()
         evidence.unlink(missing_ok=True)
         deadline = Deadline.after(_SECONDS, "guest programs")
-        for source, output in ((LIBRARY, "library"), (PROGRAMS, "programs")):
+        for source, output in _OUTPUTS.items():
             builder.run(
                 [
                     *("make", "-C", f"{WORK}/tree/{source}", f"-j{os.cpu_count() or 1}"),
@@ -98,4 +110,5 @@ def build_programs(
         shutil.rmtree(tree)
 
     entry = cache.get_or_make("programs", name, make)
-    return ProgramSet(entry, entry / "library", entry / "programs", name, entry / "build.log")
+    library, apps, programs = (entry / output for output in _OUTPUTS.values())
+    return ProgramSet(entry, library, apps, programs, name, entry / "build.log")

@@ -154,16 +154,21 @@ class Store:
         return build_module(self.cache, self.builder, kernel, folder, self._progress)
 
     def programs(self) -> ProgramSet:
-        """libdune and the guest programs."""
+        """libdune, its applications and the guest programs."""
         return build_programs(self.cache, self.builder, self.repo_root, self._progress)
 
     def guest_image(self, kernel_id: str | None = None, *, with_module: bool = True) -> GuestImage:
-        """What boots: kernel and initramfs, with the module under test inside."""
+        """What boots: kernel and initramfs, with the module under test and dune-run inside."""
         kernel = self.kernel(kernel_id)
         module = self.module(kernel.id) if with_module else None
         base = self._guest_base()
-        modules = initramfs.kernel_archive(self.cache, self._guest_recipe, kernel, module)
-        initrd = initramfs.initrd(self.cache, [base, modules], self._progress)
+        parts = [
+            base,
+            initramfs.kernel_archive(self.cache, self._guest_recipe, kernel, module),
+        ]
+        if with_module:
+            parts.append(initramfs.apps_archive(self.cache, [self.programs().app("dune-run")]))
+        initrd = initramfs.initrd(self.cache, parts, self._progress)
         digest = Digest("guest image").file("vmlinuz", kernel.vmlinuz).file("initrd", initrd).hex()
         return GuestImage(
             kernel=kernel.id,

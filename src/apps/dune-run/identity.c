@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What the kernel shows of the process: name, arguments, executable, heap.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "dune-run.h"
+
+/* mm->start_code and the rest, as load_elf_binary() finds them. */
+static void set_segments(struct prctl_mm_map *mm, const struct elf_file *e)
+{
+	mm->start_code = ~0UL;
+	for (int i = 0; i < e->eh.e_phnum; i++) {
+		const Elf64_Phdr *ph = &e->ph[i];
+		uint64_t start = e->bias + ph->p_vaddr, end = start + ph->p_filesz;
+
+		if (ph->p_type != PT_LOAD)
+			continue;
+		if (ph->p_flags & PF_X && start < mm->start_code)
+			mm->start_code = start;
+		if (ph->p_flags & PF_X && end > mm->end_code)
+			mm->end_code = end;
+		if (start > mm->start_data)
+			mm->start_data = start;
+		if (end > mm->end_data)
+			mm->end_data = end;
+	}
+}
+
+static int set_mm(struct prctl_mm_map *mm, int exe_fd)
+{
+	mm->exe_fd = (uint32_t)exe_fd;
+	return prctl(PR_SET_MM, PR_SET_MM_MAP, mm, sizeof(*mm), 0) ? -errno : 0;
+}
+
+static bool is_own_file(int fd)
+{
+	struct stat own, st;
+
+	return !stat("/proc/self/exe", &own) && !fstat(fd, &st) &&
+	       own.st_dev == st.st_dev && own.st_ino == st.st_ino;
+}
+
+/*
+ * The kernel takes another executable only from who may checkpoint, and only
+ * when nothing is mapped from the old one.  It is asked before dune-run copies
+ * itself, for nothing.
+ */
+static int set_with_exe(struct prctl_mm_map *mm, int fd)
+{
+	int ret = set_mm(mm, fd);
+
+	if (ret != -EBUSY)
+		return ret;
+	ret = self_detach();
+	return ret ? ret : set_mm(mm, fd);
+}
+
+static void set_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	prctl(PR_SET_NAME, slash ? slash + 1 : path, 0, 0, 0);
+}
+
+/*
+ * @exe_error: why /proc/self/exe still names dune-run, 0: it does not.  The
+ * heap of libc ends with this call: no malloc() any more.
+ */
+int identity_set(const struct command *c, const struct stack_image *s, int *exe_error)
+{
+	uint64_t brk = place_brk(&c->program, c->interp.fd >= 0);
+	struct prctl_mm_map mm = {
+		.start_brk = brk,
+		.brk = brk,
+		.start_stack = s->at,
+		.arg_start = s->arg_start,
+		.arg_end = s->arg_end,
+		.env_start = s->env_start,
+		.env_end = s->env_end,
+		.auxv = (__u64 *)s->auxv,
+		.auxv_size = (uint32_t)s->auxv_size,
+	};
+
+	bool same = is_own_file(c->program.fd);
+
+	set_name(c->path);
+	set_segments(&mm, &c->program);
+	*exe_error = same ? 0 : set_with_exe(&mm, c->program.fd);
+	return same || *exe_error ? set_mm(&mm, -1) : 0;
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: MIT
+/*
+ * dune-run: options, errors, and the order of things.  dune-run.1 is the
+ * manual.
+ */
+#include <errno.h>
+#include <libdune/dune.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cpuid.h>
+
+#include "dune-run.h"
+
+/* Exit statuses, those of env(1) and nice(1). */
+#define EXIT_OWN	125	/* dune-run itself failed */
+#define EXIT_CANNOT	126	/* the program was found and cannot be started */
+#define EXIT_NOT_FOUND	127
+
+/* Not in every libdune: later programs of the process go through @loader. */
+extern int dune_exec_through(const char *loader) __attribute__((weak));
+
+struct options {
+	const char *argv0;
+	bool follow;
+	bool search;
+	bool verify;
+	char **command;		/* PROG and its arguments */
+};
+
+static const char help[] =
+	"Usage: dune-run [OPTION]... [--] PROG [ARG]...\n"
+	"Run PROG in Dune mode: ring 0 of a vCPU, in an ordinary process.\n"
+	"\n"
+	"  --as NAME     give PROG the name NAME (argv[0])\n"
+	"  --no-follow   programs that PROG executes run outside Dune mode\n"
+	"  --path        PROG is a path: no search in PATH, no shell for plain text\n"
+	"  --verify      before PROG starts, say on standard error where it runs\n"
+	"  -h, --help    show this help\n"
+	"  --version     show the version\n"
+	"\n"
+	"Exit status: 127 PROG was not found, 126 it cannot be started, 125 dune-run\n"
+	"failed; otherwise that of PROG.\n";
+
+static void __attribute__((noreturn, format(printf, 2, 3))) die(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	va_start(ap, fmt);
+	fputs("dune-run: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	exit(status);
+}
+
+static void print_and_exit(const char *text)
+{
+	if (fputs(text, stdout) < 0 || fflush(stdout))
+		die(EXIT_OWN, "writing to standard output: %s", strerror(errno));
+	exit(0);
+}
+
+/* The value of "--as NAME" or "--as=NAME"; NULL: *arg is another option. */
+static const char *value_of(const char *option, char ***arg)
+{
+	size_t len = strlen(option);
+
+	if (strncmp(**arg, option, len))
+		return NULL;
+	if ((**arg)[len] == '=')
+		return **arg + len + 1;
+	if ((**arg)[len])
+		return NULL;
+	if (!*++*arg)
+		die(EXIT_OWN, "%s needs a value\n  next: dune-run --help", option);
+	return **arg;
+}
+
+static struct options parse(char **argv)
+{
+	struct options o = { .follow = true, .search = true };
+	char **arg;
+
+	for (arg = argv + 1; *arg && **arg == '-'; arg++) {
+		const char *value = value_of("--as", &arg);
+
+		if (value)
+			o.argv0 = value;
+		else if (!strcmp(*arg, "--no-follow"))
+			o.follow = false;
+		else if (!strcmp(*arg, "--path"))
+			o.search = false;
+		else if (!strcmp(*arg, "--verify"))
+			o.verify = true;
+		else if (!strcmp(*arg, "-h") || !strcmp(*arg, "--help"))
+			print_and_exit(help);
+		else if (!strcmp(*arg, "--version"))
+			print_and_exit("dune-run " VERSION "\n");
+		else if (!strcmp(*arg, "--")) {
+			arg++;
+			break;
+		} else
+			die(EXIT_OWN, "unknown option '%s'\n  next: dune-run --help", *arg);
+	}
+	if (!*arg)
+		die(EXIT_OWN, "no program given\n  next: dune-run --help");
+	o.command = arg;
+	return o;
+}
+
+static void __attribute__((noreturn)) cannot_start(const struct command *c, const char *name,
+						   int err)
+{
+	const char *culprit = c->culprit && strcmp(c->culprit, name) ? c->culprit : NULL;
+
+	die(err == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT, "%s: %s%s%s%s%s%s", name,
+	    culprit ? culprit : "", culprit ? ": " : "", strerror(-err),
+	    c->reason ? " (" : "", c->reason ? c->reason : "", c->reason ? ")" : "");
+}
+
+static void map_file(struct command *c, struct elf_file *e, bool has_interp, const char *name)
+{
+	int ret = place(e, has_interp);
+
+	if (!ret)
+		ret = map_image(e);
+	if (!ret)
+		return;
+	c->culprit = e->path;
+	c->reason = ret == -EEXIST ? "its fixed address is taken; another try finds another layout" :
+				     "its segments cannot be mapped";
+	cannot_start(c, name, ret);
+}
+
+static void map_command(struct command *c, const char *name)
+{
+	bool has_interp = c->interp.fd >= 0;
+	int ret;
+
+	map_file(c, &c->program, has_interp, name);
+	if (has_interp)
+		map_file(c, &c->interp, false, name);
+	ret = map_exec_stack(&c->program);
+	if (ret)
+		die(EXIT_CANNOT, "%s: an executable stack: %s", name, strerror(-ret));
+}
+
+/* What to do about a failed dune_init(). */
+static const char *advice(int err)
+{
+	switch (-err) {
+	case ENOENT:
+		return "there is no /dev/dune\n  next: modprobe dune";
+	case EACCES:
+		return "/dev/dune may not be opened\n  next: ls -l /dev/dune, and run as its owner";
+	case EBUSY:
+		return "another hypervisor has the CPU\n  next: dmesg | grep dune: says what to unload";
+	case ENODEV:
+		return "this CPU cannot be used\n  next: dmesg | grep dune: says why";
+	case EPROTO:
+		return "dune.ko and dune-run are not of one version\n  next: build both from one tree";
+	default:
+		return "see dmesg | grep dune";
+	}
+}
+
+/* The program that Dune mode executes starts here again, by absolute path. */
+static void follow(void)
+{
+	static char own[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+	int ret;
+
+	if (!dune_exec_through)
+		return;
+	if (n <= 0)
+		die(EXIT_OWN, "reading /proc/self/exe: %s\n  next: mount /proc, or --no-follow",
+		    strerror(errno));
+	ret = dune_exec_through(own);
+	if (ret)
+		die(EXIT_OWN, "following what the program executes: %s", strerror(-ret));
+}
+
+static void enter(void)
+{
+	int ret = dune_enter();
+
+	if (ret)
+		die(EXIT_OWN, "entering Dune mode: %s\n  next: dmesg | grep dune", strerror(-ret));
+}
+
+/* dune-run under dune-run is in Dune mode, by the vCPU of the outer one. */
+static void say_where(int exe_error)
+{
+	const struct dune_stats *stats = dune_vcpu_stats();
+	unsigned short cs;
+
+	__asm__ volatile("mov %%cs, %0" : "=r"(cs));
+	dprintf(STDERR_FILENO, "dune-run: CPL %u", cs & 3);
+	if (stats)
+		dprintf(STDERR_FILENO,
+			", a vCPU with %llu entries, exits: %llu hypercalls, %llu page faults, %llu interrupts",
+			(unsigned long long)stats->entries,
+			(unsigned long long)stats->exit[DUNE_STAT_HYPERCALL].count,
+			(unsigned long long)stats->exit[DUNE_STAT_FAULT].count,
+			(unsigned long long)stats->exit[DUNE_STAT_INTERRUPT].count);
+	else
+		dprintf(STDERR_FILENO, ", the vCPU of the dune-run around this one");
+	if (exe_error)
+		dprintf(STDERR_FILENO, "; /proc/self/exe is dune-run's: %s", strerror(-exe_error));
+	dprintf(STDERR_FILENO, "\n");
+}
+
+/*
+ * The state components to reset: all but PKRU, whose value execve() gives is
+ * not its initial one.
+ */
+static uint64_t xsave_components(void)
+{
+	const uint32_t osxsave = 1U << 27;
+	const uint64_t pkru = 1U << 9;
+	uint32_t eax, ebx, ecx, edx;
+
+	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & osxsave))
+		return 0;
+	__asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+	return ((uint64_t)edx << 32 | eax) & ~pkru;
+}
+
+static uint64_t entry_of(const struct elf_file *e)
+{
+	return e->bias + e->eh.e_entry;
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	static struct command command;
+	struct options o = parse(argv);
+	const char *name = o.command[0];
+	struct stack_image stack;
+	uint64_t entry;
+	int ret, exe_error;
+
+	(void)argc;
+	ret = command_find(&command, name, o.argv0, o.search);
+	if (ret)
+		cannot_start(&command, name, ret);
+	map_command(&command, name);
+	ret = stack_build(&stack, &command, o.command + 1, envp);
+	if (ret)
+		die(EXIT_OWN, "building the stack: %s", strerror(-ret));
+
+	/* A dune-run inside another is in Dune mode, and libdune is the outer one's. */
+	if (!dune_in_guest()) {
+		ret = dune_init(true);
+		if (ret)
+			die(EXIT_OWN, "%s (%s)", advice(ret), strerror(-ret));
+		if (o.follow)
+			follow();
+	}
+	ret = identity_set(&command, &stack, &exe_error);
+	if (ret)
+		die(EXIT_OWN, "prctl(PR_SET_MM_MAP): %s\n  next: run a kernel with CONFIG_CHECKPOINT_RESTORE",
+		    strerror(-ret));
+	close(command.program.fd);
+	entry = entry_of(&command.program);
+	if (command.interp.fd >= 0) {
+		close(command.interp.fd);
+		entry = entry_of(&command.interp);
+	}
+	self_forget_thread();
+	enter();
+	if (o.verify)
+		say_where(exe_error);
+	launch(stack.at, stack.bytes, stack.len, entry, xsave_components());
+}
