@@ -10,14 +10,7 @@ import pytest
 
 from dunelab.deadline import Deadline
 from dunelab.dune.lab import DuneLab
-from dunelab.images.kernel import (
-    builtin_modules,
-    depends_of,
-    load_order,
-    modinfo,
-    module_name,
-    read_module,
-)
+from dunelab.images.kernel import modinfo, unpack_modules
 from dunelab.pytest_support.pool import Guest
 from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 from dunelab.spec import Cell, Vendor
@@ -31,19 +24,6 @@ AT_LOAD = "enable_virt_at_load"
 
 InGuest = Callable[[str], str]
 Enter = Callable[[], tuple[int, str]]
-
-
-def unpack_modules(tree: Path, name: str, folder: Path) -> list[Path]:
-    """``name`` and what it needs out of a kernel's modules, in the order to load them."""
-    available = {module_name(path.name): path for path in tree.rglob("*.ko*")}
-    builtin = builtin_modules((tree / "modules.builtin").read_text("utf-8"))
-
-    def depends(wanted: str) -> tuple[str, ...]:
-        unpacked = folder / f"{wanted}.ko"
-        unpacked.write_bytes(read_module(available[wanted]))
-        return tuple(needed for needed in depends_of(modinfo(unpacked)) if needed not in builtin)
-
-    return [folder / f"{wanted}.ko" for wanted in load_order([name], depends)]
 
 
 class Kvm:
@@ -76,9 +56,9 @@ def kvm(
     guest_context: Guest, cell: Cell, lab: DuneLab, in_guest: InGuest, tmp_path: Path
 ) -> Iterator[Kvm]:
     """It goes when the test ends."""
-    files = unpack_modules(
-        lab.store.kernel(cell.kernel).modules, VENDOR_MODULE[cell.vendor], tmp_path
-    )
+    kernel = lab.store.kernel(cell.kernel)
+    modules = unpack_modules(kernel, [VENDOR_MODULE[cell.vendor]], tmp_path)
+    files = [module.path for module in modules.values()]
     push_once(guest_context, {file.name: file for file in files})
     made = Kvm(files, in_guest)
     yield made

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import lzma
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,53 @@ def test_modinfo() -> None:
 def test_module_names(name: str) -> None:
     assert kernel.module_name(name) == "virtio_net"
     assert kernel.builtin_modules(f"{name}\n") == {"virtio_net"}
+
+
+def compiled_module(path: Path, depends: str) -> None:
+    """A module file with nothing in it but what it needs."""
+    subprocess.run(
+        ["gcc", "-c", "-x", "c", "-", "-o", str(path)],
+        input=f'__attribute__((section(".modinfo"))) char info[] = "depends={depends}";'.encode(),
+        timeout=20,
+        check=True,
+    )
+
+
+@pytest.fixture
+def a_kernel(tmp_path: Path) -> kernel.Kernel:
+    """A tree of modules: net-drv (compressed) needs net_core (built in) and lib."""
+    tree = tmp_path / "modules"
+    (tree / "kernel/net").mkdir(parents=True)
+    compiled_module(tree / "kernel/lib.ko", "")
+    compiled_module(tree / "kernel/net/net-drv.ko", "net_core,lib")
+    plain = tree / "kernel/net/net-drv.ko"
+    plain.with_suffix(".ko.xz").write_bytes(lzma.compress(plain.read_bytes()))
+    plain.unlink()
+    (tree / "modules.builtin").write_text("kernel/net/net-core.ko\n", encoding="utf-8")
+    return kernel.Kernel("id", "7-amd64", Record("", "", ()), tmp_path, tree, tmp_path)
+
+
+def test_modules_are_unpacked_with_what_they_need(a_kernel: kernel.Kernel, tmp_path: Path) -> None:
+    found = kernel.unpack_modules(a_kernel, ["net_core", "net_drv"], tmp_path)
+    assert [(module.name, module.place) for module in found.values()] == [
+        ("lib", "kernel/lib.ko"),
+        ("net_drv", "kernel/net/net-drv.ko"),
+    ]
+    assert found["net_drv"].depends == ("lib",)
+    assert found["net_drv"].path.read_bytes().startswith(b"\x7fELF")
+
+
+def test_another_module_may_need_the_kernels_own(a_kernel: kernel.Kernel, tmp_path: Path) -> None:
+    mine = tmp_path / "build/mine.ko"
+    mine.parent.mkdir()
+    compiled_module(mine, "lib")
+    found = kernel.unpack_modules(a_kernel, [], tmp_path, others=[mine])
+    assert [module.place for module in found.values()] == ["kernel/lib.ko", "mine.ko"]
+
+
+def test_a_module_that_is_nowhere_is_an_error(a_kernel: kernel.Kernel, tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="kernel 7-amd64 has no module kvm"):
+        kernel.unpack_modules(a_kernel, ["kvm"], tmp_path)
 
 
 def test_vmlinuz_is_found_in_old_and_new_places(tmp_path: Path) -> None:

@@ -170,45 +170,26 @@ def _modules(
     scratch: Path, recipe: GuestRecipe, kernel: Kernel, module: ModuleBuild | None
 ) -> Initramfs:
     scratch.mkdir()
-    base = f"usr/lib/modules/{kernel.release}"
-    available = {kernels.module_name(path.name): path for path in kernel.modules.rglob("*.ko*")}
-    builtin = kernels.builtin_modules((kernel.modules / "modules.builtin").read_text("utf-8"))
-    image = Initramfs()
-    image.directory(base)
-    placed: dict[str, str] = {}
+    modules = kernels.unpack_modules(
+        kernel,
+        [*recipe.boot_modules, *recipe.modules],
+        scratch,
+        others=[] if module is None else [module.path_stripped],
+    )
 
     def depends(name: str) -> tuple[str, ...]:
-        """Place a module in the image when first met, and say what it needs."""
-        if name not in placed:
-            if name not in available:
-                raise InfrastructureError(
-                    f"kernel {kernel.release} has no module {name}, neither loadable nor built in"
-                )
-            source = available[name]
-            data = kernels.read_module(source)
-            relative = source.relative_to(kernel.modules).as_posix().split(".ko")[0] + ".ko"
-            image.file(f"{base}/{relative}", data)
-            placed[name] = relative
-            (scratch / f"{name}.ko").write_bytes(data)
-        return tuple(
-            needed
-            for needed in kernels.depends_of(kernels.modinfo(scratch / f"{name}.ko"))
-            if needed not in builtin
-        )
+        return modules[name].depends
 
-    def loadable(names: Sequence[str]) -> list[str]:
-        return [name for name in names if name not in builtin]
-
-    boot = kernels.load_order(loadable(recipe.boot_modules), depends)
-    kernels.load_order(loadable(recipe.modules), depends)
-    if module is not None:
-        available[module.name] = module.path_stripped
-        placed[module.name] = module.path_stripped.name
-        shutil.copy(module.path_stripped, scratch / f"{module.name}.ko")
-        kernels.load_order([module.name], depends)
-        image.file(f"{base}/{module.path_stripped.name}", module.path_stripped.read_bytes())
-    image.file(f"{base}/modules.dep", kernels.render_modules_dep(placed, depends).encode())
-    listing = "".join(f"/{base}/{placed[name]}\n" for name in boot)
+    base = f"usr/lib/modules/{kernel.release}"
+    image = Initramfs()
+    image.directory(base)
+    places = {name: unpacked.place for name, unpacked in modules.items()}
+    for name, place in places.items():
+        image.file(f"{base}/{place}", modules[name].path.read_bytes())
+    image.file(f"{base}/modules.dep", kernels.render_modules_dep(places, depends).encode())
+    loadable = [name for name in recipe.boot_modules if name in modules]
+    boot = kernels.load_order(loadable, depends)
+    listing = "".join(f"/{base}/{places[name]}\n" for name in boot)
     image.file("etc/dunelab/modules", listing.encode())
     return image
 

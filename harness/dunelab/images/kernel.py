@@ -199,3 +199,47 @@ def render_modules_dep(files: Mapping[str, str], depends: Callable[[str], tuple[
 def builtin_modules(listing: str) -> frozenset[str]:
     """The names in a ``modules.builtin``."""
     return frozenset(module_name(line) for line in listing.split())
+
+
+@dataclass(frozen=True)
+class UnpackedModule:
+    """A module as a plain ELF file; ``place`` is where it belongs below the modules' folder."""
+
+    name: str
+    path: Path
+    place: str
+    depends: tuple[str, ...]
+
+
+def unpack_modules(
+    kernel: Kernel, wanted: Iterable[str], folder: Path, *, others: Iterable[Path] = ()
+) -> dict[str, UnpackedModule]:
+    """The wanted modules and all they need, by name, each after what it needs.
+
+    ``others`` are wanted too, and are not among the kernel's own.  What is
+    built into the kernel is left out.
+    """
+    available = {module_name(path.name): path for path in kernel.modules.rglob("*.ko*")}
+    own = {module_name(path.name): path for path in others}
+    builtin = builtin_modules((kernel.modules / "modules.builtin").read_text("utf-8"))
+    unpacked: dict[str, UnpackedModule] = {}
+
+    def depends(name: str) -> tuple[str, ...]:
+        """Unpack a module when first met, and say what it needs."""
+        if name not in unpacked:
+            source = own.get(name) or available.get(name)
+            if source is None:
+                raise InfrastructureError(
+                    f"kernel {kernel.release} has no module {name}, neither loadable nor built in"
+                )
+            path = folder / f"{name}.ko"
+            path.write_bytes(read_module(source))
+            place = source.name
+            if name not in own:
+                place = source.relative_to(kernel.modules).as_posix().split(".ko")[0] + ".ko"
+            needed = tuple(name for name in depends_of(modinfo(path)) if name not in builtin)
+            unpacked[name] = UnpackedModule(name, path, place, needed)
+        return unpacked[name].depends
+
+    names = [name for name in wanted if name not in builtin]
+    return {name: unpacked[name] for name in load_order([*names, *own], depends)}
