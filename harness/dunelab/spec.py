@@ -26,6 +26,18 @@ class Vendor(StrEnum):
     AMD = "amd"
 
 
+class ImageKind(StrEnum):
+    """What a guest's root is: busybox in memory, or a Debian root on a disk."""
+
+    SMALL = "small"
+    FULL = "full"
+
+    @property
+    def memory_mib(self) -> int:
+        """The memory its machine gets unless more or less is asked for."""
+        return 1024 if self is ImageKind.FULL else 512
+
+
 class Unit(StrEnum):
     """Emulators count instructions, hardware counts cycles; never mixed."""
 
@@ -50,6 +62,7 @@ class GuestImage:
     """What an engine needs to boot, made by ``dunelab.images``.
 
     ``iso`` is there for engines without a direct kernel loader (Bochs).
+    ``disk`` is the read-only root of the full kind.
     ``digest`` covers every byte that can change the guest's behaviour.
     """
 
@@ -61,6 +74,8 @@ class GuestImage:
     ssh_user: str
     ssh_key: Path
     digest: str
+    kind: ImageKind = ImageKind.SMALL
+    disk: Path | None = None
 
 
 @dataclass(frozen=True)

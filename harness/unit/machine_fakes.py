@@ -8,6 +8,7 @@ through real sockets, real paramiko and a real child process.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -24,7 +25,16 @@ import paramiko
 from dunelab.deadline import Deadline
 from dunelab.engines.base import Availability
 from dunelab.engines.process import EngineProcess
-from dunelab.spec import Cell, EngineFacts, EngineName, GuestImage, MachineSpec, Unit, Vendor
+from dunelab.spec import (
+    Cell,
+    EngineFacts,
+    EngineName,
+    GuestImage,
+    ImageKind,
+    MachineSpec,
+    Unit,
+    Vendor,
+)
 
 PANIC = """\
 [    5.000000] Kernel panic - not syncing: test of the alarm
@@ -314,3 +324,9 @@ def fake_spec(folder: Path, key: Path | None = None, **changes: object) -> Machi
         "workdir": folder,
     }
     return MachineSpec(**{**values, **changes})
+
+
+def with_disk(spec: MachineSpec, disk: str) -> MachineSpec:
+    """The same machine with the full guest."""
+    image = dataclasses.replace(spec.image, kind=ImageKind.FULL, disk=Path(disk))
+    return dataclasses.replace(spec, image=image)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from machine_fakes import fake_spec
+from machine_fakes import fake_spec, with_disk
 
 from dunelab.deadline import Deadline
 from dunelab.engines.base import EngineFailed
@@ -74,6 +74,16 @@ def spec(vendor: Vendor = Vendor.INTEL, **changes: object) -> MachineSpec:
 
 def test_bochsrc_golden() -> None:
     assert bochs_rc(spec(), FILES) == GOLDEN
+
+
+def test_the_full_guest_has_a_disk_that_is_only_read() -> None:
+    lines = bochs_rc(with_disk(spec(), "/c/root.squashfs"), FILES).splitlines()
+    assert "ata1: enabled=0" not in lines
+    assert "ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15" in lines
+    (disk,) = [line for line in lines if line.startswith("ata1-master:")]
+    assert 'mode=volatile, path="/c/root.squashfs", journal="/w/disk-writes"' in disk
+    with pytest.raises(UsageError, match="quote"):
+        bochs_rc(with_disk(spec(), '/c/"root'), FILES)
 
 
 def test_amd_is_a_ryzen_and_a_spec_overrides_it() -> None:

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from machine_fakes import fake_spec
+from machine_fakes import fake_spec, with_disk
 
 from dunelab.engines.qemu_argv import (
     Wiring,
@@ -86,6 +86,18 @@ def test_a_spec_overrides_the_cpu() -> None:
     assert words[words.index("-cpu") + 1] == "EPYC"
 
 
+def test_the_full_guest_has_a_disk_that_many_may_read() -> None:
+    words = argv(with_disk(SPEC, "/img/a,b/root.squashfs"))
+    added = [word for word in words if word not in argv(SPEC)]
+    assert added == [
+        "-drive",
+        "if=none,id=root,format=raw,readonly=on,file=/img/a,,b/root.squashfs",
+        "virtio-blk-pci,drive=root",
+    ]
+    # What was there before stays where it was: cards keep their slots.
+    assert words.index("-drive") > words.index("virtio-rng-pci,rng=rng0")
+
+
 def test_a_restored_machine_has_the_same_shape() -> None:
     assert argv(SPEC, incoming=True) == [*argv(SPEC), "-incoming", "defer"]
 
@@ -111,6 +123,7 @@ def test_state_key_changes_with_everything_that_matters() -> None:
         key(dataclasses.replace(SPEC, cpus=3)),
         key(dataclasses.replace(SPEC, memory_mib=256)),
         key(dataclasses.replace(SPEC, image=dataclasses.replace(SPEC.image, digest="other"))),
+        key(with_disk(SPEC, "/img/root.squashfs")),
     ]
     assert len(set(keys)) == len(keys)
     assert key(dataclasses.replace(SPEC, workdir=Path("/elsewhere"))) == keys[0]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import shutil
 import stat
 import subprocess
@@ -11,12 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed, DeadlineExpired, InfrastructureError, UsageError
-from dunelab.images import bochs, builder, initramfs, module, process
+from dunelab.images import bochs, builder, disk, initramfs, mmdebstrap, module, process
+from dunelab.images.archive import Package
 from dunelab.images.cache import Cache
 from dunelab.images.cmdline import BOCHS_TSC_KHZ, kernel_cmdline
 from dunelab.images.cpio import Initramfs
 from dunelab.images.iso import grub_config
 from dunelab.images.keys import dropbear_key, open_keys
+from dunelab.images.recipes import FullRecipe
+from dunelab.images.resolve import Record
 from dunelab.spec import EngineName
 
 REPO = Path(__file__).resolve().parents[2]
@@ -116,11 +121,86 @@ def test_initrd_parts_start_on_word_boundaries(tmp_path: Path) -> None:
         assert joined.read_bytes() == b"12345\0\0\x0067\0\0"
 
 
-def test_init_is_valid_shell() -> None:
-    init = REPO / "images/guest/init"
-    assert init.stat().st_mode & stat.S_IXUSR
-    assert init.read_text(encoding="utf-8").count('echo "dunelab: ready"\n') == 1
-    subprocess.run(["sh", "-n", str(init)], timeout=10, check=True)
+def test_guest_scripts_are_valid_shell() -> None:
+    scripts = sorted((REPO / "images/guest").iterdir())
+    assert [path.name for path in scripts] == ["full-root", "init", "serve", "steps"]
+    for path in scripts:
+        subprocess.run(["sh", "-n", str(path)], timeout=10, check=True)
+    text = "".join(path.read_text(encoding="utf-8") for path in scripts)
+    assert text.count('echo "dunelab: ready"\n') == 1
+
+
+# -- the full guest's disk -----------------------------------------------------------
+
+
+def test_root_command() -> None:
+    argv = mmdebstrap.argv(
+        "/bin/mmdebstrap",
+        suite="trixie",
+        mirror="mirror:/debian",
+        packages=["a", "b"],
+        exclude=["/x/*"],
+        output="root.tar",
+        hooks=["echo it"],
+    )
+    assert "--include=a,b" in argv
+    assert "--dpkgopt=path-exclude=/x/*" in argv
+    assert "--customize-hook=echo it" in argv
+    assert argv[-3:-1] == ["trixie", "root.tar"]
+    assert argv[-1].endswith("] mirror:/debian trixie main")
+
+
+def test_disk_hooks_copy_stamp_and_customize(tmp_path: Path) -> None:
+    (tmp_path / "customize").write_text("true\n")
+    (tmp_path / "It's.java").write_text("class It {}\n")
+    folders, upload, stamp, script = disk.hooks(tmp_path, "cafe")
+    assert "mkdir -p opt/dunelab etc/dunelab" in folders
+    assert shlex.split(upload) == ["upload", str(tmp_path / "It's.java"), "/opt/dunelab/It's.java"]
+    assert stamp == f'echo cafe >"$1/{disk.STAMP}"'
+    assert script == "true\n"
+
+
+def test_disk_keeps_the_files_dates() -> None:
+    command = disk.pack_command(("-comp", "zstd"))
+    assert command.startswith("exec env -u SOURCE_DATE_EPOCH sqfstar -comp zstd ")
+    assert command.endswith("/work/out/root.squashfs </work/out/root.tar")
+
+
+def test_package_list_is_by_size() -> None:
+    status = """\
+Package: small
+Status: install ok installed
+Version: 1
+Installed-Size: 10
+
+Package: gone
+Status: deinstall ok config-files
+Version: 2
+
+Package: large
+Status: install ok installed
+Installed-Size: 2000
+Version: 3:4-5
+"""
+    assert disk.package_list(status) == "    2000 large 3:4-5\n      10 small 1\n"
+
+
+def test_a_disk_is_named_after_all_it_is_made_from(tmp_path: Path) -> None:
+    def stamp(script: str = "true", checksum: str = "aa", **changes: object) -> str:
+        (tmp_path / "customize").write_text(script)
+        recipe = FullRecipe("trixie", ("a",), ("/x",), ("-comp", "zstd"), tmp_path)
+        record = Record("spec", "trixie", (Package("a", "1", checksum, 1, "pool/a.deb"),))
+        return disk.stamp_of(dataclasses.replace(recipe, **changes), record)
+
+    stamps = [
+        stamp(),
+        stamp(script="false"),
+        stamp(checksum="bb"),
+        stamp(exclude=()),
+        stamp(compression=("-comp", "lz4")),
+    ]
+    assert len(set(stamps)) == len(stamps)
+    assert stamp() == stamps[0]
 
 
 # -- keys ---------------------------------------------------------------------------

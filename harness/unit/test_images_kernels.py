@@ -10,7 +10,7 @@ import pytest
 from dunelab.errors import InfrastructureError, UsageError
 from dunelab.images import kernel
 from dunelab.images.kernels import KernelEntry, Matrix
-from dunelab.images.recipes import BochsRecipe, BuilderRecipe, GuestRecipe
+from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
 from dunelab.images.resolve import Record, kernel_packages, releases_of
 from dunelab.images.store import find_repo_root
 
@@ -80,7 +80,12 @@ def test_the_trees_own_recipes_are_valid() -> None:
     assert {"debian-6.1", "debian-6.12"} <= {entry.id for entry in own.kernels}
     assert "gcc-14" in BuilderRecipe.read(images / "builder.toml").packages
     assert "--enable-vmx=2" in BochsRecipe.read(images / "bochs.toml").configure
-    assert "e1000" in GuestRecipe.read(images / "guest.toml").boot_modules
+    guest = GuestRecipe.read(images / "guest.toml")
+    assert "e1000" in guest.boot_modules
+    assert "squashfs" in guest.disk_modules
+    full = FullRecipe.read(images / "full.toml")
+    assert "libpython3.13-testsuite" in full.packages
+    assert (full.files / "customize").is_file()
 
 
 def test_no_address_in_the_recipes() -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dunelab.cli.session import progress_on_stderr
+from dunelab.cli.session import add_image_argument, progress_on_stderr
 from dunelab.images.cmdline import kernel_cmdline
 from dunelab.images.digest import sha256_file
 from dunelab.images.store import Store
-from dunelab.spec import EngineName
+from dunelab.spec import EngineName, ImageKind
 
 NAME = "build"
 HELP = "build module, library, guest images and emulator into the cache"
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kernel of images/kernels.toml, repeatable (default: the one marked there)",
     )
     chosen.add_argument("--all", action="store_true", help="every kernel of images/kernels.toml")
+    add_image_argument(parser)
     parser.add_argument(
         "--no-bochs", action="store_true", help="leave out the emulator and its boot CD"
     )
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _build(store: Store, args: argparse.Namespace) -> Iterator[Row]:
     matrix = store.matrix
+    kind = ImageKind(args.image)
     wanted = args.kernel or [None]
     entries = matrix.kernels if args.all else [matrix.get(kernel) for kernel in wanted]
 
@@ -83,6 +85,11 @@ def _build(store: Store, args: argparse.Namespace) -> Iterator[Row]:
         yield _row("bochs", detail, bochs.binary, start)
         if bochs.reason:
             Console(stderr=True).print(f"Bochs is the packaged one: {bochs.reason}", markup=False)
+    if kind is ImageKind.FULL:
+        start = time.monotonic()
+        disk = store.root_disk()
+        count = len(disk.packages.read_text(encoding="utf-8").splitlines())
+        yield _row("root disk", f"{count} packages", disk.path, start)
     for entry in entries:
         start = time.monotonic()
         kernel = store.kernel(entry.id)
@@ -91,7 +98,7 @@ def _build(store: Store, args: argparse.Namespace) -> Iterator[Row]:
         module = store.module(entry.id)
         yield _row(f"module {module.name}", module.release, module.path_stripped, start)
         start = time.monotonic()
-        image = store.guest_image(entry.id)
+        image = store.guest_image(entry.id, kind=kind)
         yield _row("initrd", entry.id, image.initrd, start)
         if not args.no_bochs:
             start = time.monotonic()

@@ -22,7 +22,7 @@ from dunelab.machine import workdir
 from dunelab.machine.machine import Machine
 from dunelab.machine.states import boot_or_restore
 from dunelab.machine.watch import SplatFinder
-from dunelab.spec import Cell, MachineSpec, Vendor
+from dunelab.spec import Cell, ImageKind, MachineSpec, Vendor
 
 Progress = Callable[[str], None]
 
@@ -52,8 +52,16 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the engine's first)",
     )
     machine.add_argument("--kernel", metavar="ID", help="kernel of images/kernels.toml")
+    add_image_argument(machine)
     machine.add_argument("--cpus", type=_positive, default=None, help="guest CPUs (default: 2)")
-    machine.add_argument("--memory", type=_positive, default=512, metavar="MIB", help="(512)")
+    machine.add_argument(
+        "--memory",
+        type=_positive,
+        metavar="MIB",
+        help="guest memory (default: "
+        + ", ".join(f"{kind.memory_mib} for {kind}" for kind in ImageKind)
+        + ")",
+    )
     machine.add_argument("--cpu-model", metavar="MODEL", help="in the engine's own words")
     machine.add_argument(
         "--icount",
@@ -66,6 +74,17 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="WORD",
         help="add a word to the kernel command line",
+    )
+
+
+def add_image_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Which of the two guests."""
+    parser.add_argument(
+        "--image",
+        choices=[kind.value for kind in ImageKind],
+        default=ImageKind.SMALL.value,
+        help="small is busybox in memory, full a Debian root on a disk, with compilers, "
+        "interpreters and servers (default: small)",
     )
 
 
@@ -82,13 +101,14 @@ def request(args: argparse.Namespace, folder: Path, progress: Progress) -> Reque
     engines = all_engines(store)
     vendor = Vendor(args.vendor) if args.vendor else default_vendor(engines, args.engine)
     engine = choose(engines, args.engine, vendor)
-    image = store.guest_image(args.kernel)
+    kind = ImageKind(args.image)
+    image = store.guest_image(args.kernel, kind=kind)
     spec = MachineSpec(
         cell=Cell(engine.name, vendor, image.kernel),
         image=image,
         workdir=folder,
         cpus=args.cpus or (1 if args.icount else 2),
-        memory_mib=args.memory,
+        memory_mib=args.memory or kind.memory_mib,
         cpu_model=args.cpu_model,
         icount=args.icount,
         append=tuple(args.append),

@@ -39,11 +39,17 @@ class BochsFiles:
     log: Path
     console: Path
 
+    @property
+    def journal(self) -> Path:
+        """What Bochs calls the file that takes a volatile disk's writes."""
+        return self.log.with_name("disk-writes")
+
 
 def bochs_rc(spec: MachineSpec, files: BochsFiles, *, display: str = "nogui") -> str:
     """The text of bochsrc."""
-    for path in (files.iso, files.share, files.slirp, files.log, files.console):
-        _plain(path)
+    for path in (files.iso, files.share, files.slirp, files.log, files.console, spec.image.disk):
+        if path is not None:
+            _plain(path)
     lines = [
         f"display_library: {display}",
         *_memory(spec.memory_mib),
@@ -58,7 +64,7 @@ def bochs_rc(spec: MachineSpec, files: BochsFiles, *, display: str = "nogui") ->
         "clock: sync=none, time0=utc",
         "pci: enabled=1, chipset=i440fx, slot1=e1000",
         "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
-        "ata1: enabled=0",
+        *_disk(spec, files),
         f'ata0-master: type=cdrom, path="{files.iso}", status=inserted',
         "boot: cdrom",
         f'com1: enabled=1, mode=file, dev="{files.console}"',
@@ -100,6 +106,22 @@ def _memory(mebibytes: int) -> list[str]:
         return [f"memory: guest={mebibytes}, host={mebibytes}"]
     # Bochs swaps what exceeds its host buffer to a file of its own.
     return [f"memory: guest={mebibytes}, host={_BIG_GUEST_MIB}"]
+
+
+def _disk(spec: MachineSpec, files: BochsFiles) -> list[str]:
+    """The second ATA channel: the full guest's root, or nothing.
+
+    Mode "flat" opens the file for writing and puts a lock file beside it;
+    "volatile" only reads it, and needs a place for what nobody writes.  The
+    BIOS need not look at the disk: it is not booted from.
+    """
+    if spec.image.disk is None:
+        return ["ata1: enabled=0"]
+    return [
+        "ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15",
+        f'ata1-master: type=disk, mode=volatile, path="{spec.image.disk}", '
+        f'journal="{files.journal}", cylinders=0, heads=16, spt=63, biosdetect=none',
+    ]
 
 
 def _plain(path: Path) -> None:

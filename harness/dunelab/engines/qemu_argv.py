@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from dunelab.engines.base import GUEST_ADDRESS, GUEST_SSH_PORT
 from dunelab.errors import UsageError
@@ -80,6 +81,7 @@ def qemu_argv(
         "rng-random,id=rng0,filename=/dev/urandom",
         "-device",
         "virtio-rng-pci,rng=rng0",
+        *_disk(spec.image.disk),
         *_wires(wiring),
         *(["-incoming", "defer"] if incoming else []),
     ]
@@ -122,6 +124,20 @@ def _network() -> list[str]:
         f"user,id=net0,restrict=on,{forward}",
         "-device",
         "virtio-net-pci,netdev=net0,romfile=",
+    ]
+
+
+def _disk(path: Path | None) -> list[str]:
+    """The full guest's root, which any number of machines may read at once."""
+    if path is None:
+        return []
+    # A comma in an option's value is written twice.
+    escaped = str(path).replace(",", ",,")
+    return [
+        "-drive",
+        f"if=none,id=root,format=raw,readonly=on,file={escaped}",
+        "-device",
+        "virtio-blk-pci,drive=root",
     ]
 
 

@@ -11,17 +11,17 @@ Mounts exist in the namespace only, so nothing can be left mounted.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed, InfrastructureError
-from dunelab.images.archive import KEYRING, Archive
+from dunelab.images import mmdebstrap
+from dunelab.images.archive import Archive
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
-from dunelab.images.process import capture, last_words, missing_tool, run, stop_group
+from dunelab.images.process import capture, last_words, run, stop_group
 from dunelab.images.recipes import BuilderRecipe
 from dunelab.images.resolve import Record
 
@@ -160,19 +160,17 @@ def open_builder(
 
 def _bootstrap(cache: Cache, recipe: BuilderRecipe, mirror: str, root: Path, digest: str) -> None:
     check_namespaces(os.geteuid())
-    tool = shutil.which("mmdebstrap")
-    if tool is None:
-        raise missing_tool("mmdebstrap", "mmdebstrap")
+    argv = mmdebstrap.argv(
+        mmdebstrap.require(),
+        suite=recipe.suite,
+        mirror=mirror,
+        packages=recipe.packages,
+        exclude=recipe.exclude,
+        output="-",
+    )
     root.mkdir()
     log = cache.logs / f"builder-{digest[:12]}.log"
     deadline = Deadline.after(_BOOTSTRAP_SECONDS, "builder root")
-    argv = [
-        *(tool, "--variant=essential", "--format=tar", f"--include={','.join(recipe.packages)}"),
-        # Device nodes cannot be unpacked by an ordinary user; /dev is mounted anyway.
-        "--skip=output/dev",
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.exclude),
-        *(recipe.suite, "-", f"deb [signed-by={KEYRING}] {mirror} {recipe.suite} main"),
-    ]
     # One tree owner for all files: no second user id is needed to use or delete it.
     extract = ["tar", "-x", "-f", "-", "-C", str(root), "--no-same-owner", "--exclude=./dev/*"]
     with log.open("wb") as sink:

@@ -3,7 +3,8 @@
 
 The kernel unpacks concatenated archives one after the other, so the large
 common part (busybox, SSH server, C library) is made once, and a rebuilt module
-or application costs only its own small part.
+or application costs only its own small part.  For the full guest the kernel's
+part also has the drivers of its disk, and says which disk it is to be.
 
 Nothing is compressed: an emulated CPU needs about a second longer to unpack
 gzip than to read the 5 MB that it saves.
@@ -23,14 +24,15 @@ from dunelab.images.builder import WORK, Builder
 from dunelab.images.cache import Cache
 from dunelab.images.cpio import Initramfs
 from dunelab.images.debs import unpack
-from dunelab.images.digest import Digest
+from dunelab.images.digest import Digest, source_files
+from dunelab.images.disk import STAMP
 from dunelab.images.kernel import Kernel
 from dunelab.images.keys import Keys
 from dunelab.images.module import ModuleBuild
 from dunelab.images.recipes import GuestRecipe
 from dunelab.images.resolve import Record
 
-_FORMAT = "5"
+_FORMAT = "6"
 _APPLETS_SECONDS = 60.0
 
 _TEXT_FILES = {
@@ -51,14 +53,14 @@ def base_archive(
     recipe: GuestRecipe,
     record: Record,
     keys: Keys,
-    init: Path,
+    scripts: Path,
 ) -> Path:
-    """The part all kernels share, as a file in the cache."""
+    """The part all kernels share, as a file in the cache; ``scripts`` is images/guest."""
     digest = (
         record.digest("guest base")
         .text("format", _FORMAT)
         .texts("files", recipe.files)
-        .file("init", init)
+        .tree("scripts", scripts)
         .file("client", keys.client_public)
         .file("host", keys.host)
         .hex()
@@ -70,7 +72,7 @@ def base_archive(
         for deb in archive.fetch(record.packages).values():
             unpack(deb, tree, log)
         applets = _applets(builder, tree, log)
-        image = _base(tree, recipe.files, applets, keys, init)
+        image = _base(tree, recipe.files, applets, keys, scripts)
         (folder / "base.cpio").write_bytes(image.pack())
         shutil.rmtree(tree)
 
@@ -90,7 +92,7 @@ def _applets(builder: Builder, tree: Path, log: Path) -> list[str]:
 
 
 def _base(
-    tree: Path, patterns: Sequence[str], applets: Sequence[str], keys: Keys, init: Path
+    tree: Path, patterns: Sequence[str], applets: Sequence[str], keys: Keys, scripts: Path
 ) -> Initramfs:
     image = Initramfs()
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -117,7 +119,10 @@ def _base(
     image.directory("root/.ssh", 0o700)
     image.file("root/.ssh/authorized_keys", keys.client_public.read_bytes(), 0o600)
     image.file("etc/dropbear/host_key", keys.host.read_bytes(), 0o600)
-    image.file("init", init.read_bytes(), 0o755)
+    for script in source_files(scripts):
+        # The kernel starts /init; it hands over to the others.
+        name = "init" if script.name == "init" else f"etc/dunelab/{script.name}"
+        image.file(name, script.read_bytes(), 0o755)
     return image
 
 
@@ -131,20 +136,32 @@ def add_file(image: Initramfs, tree: Path, path: Path) -> None:
 
 
 def kernel_archive(
-    cache: Cache, recipe: GuestRecipe, kernel: Kernel, module: ModuleBuild | None
+    cache: Cache,
+    recipe: GuestRecipe,
+    kernel: Kernel,
+    module: ModuleBuild | None,
+    disk: str | None = None,
 ) -> Path:
-    """The part of one kernel: its drivers and the module under test."""
+    """The part of one kernel: its drivers and the module under test.
+
+    ``disk`` is the stamp of the full guest's disk.
+    """
+    boot = recipe.boot_modules if disk is None else (*recipe.boot_modules, *recipe.disk_modules)
     digest = (
         kernel.record.digest("guest modules")
         .text("format", _FORMAT)
-        .texts("boot", recipe.boot_modules)
+        .texts("boot", boot)
         .texts("other", recipe.modules)
+        .text("disk", disk or "")
     )
     if module is not None:
         digest.file(module.name, module.path_stripped)
 
     def make(folder: Path) -> None:
-        image = _modules(folder / "scratch", recipe, kernel, module)
+        image = _modules(folder / "scratch", boot, recipe.modules, kernel, module)
+        if disk is not None:
+            image.file(STAMP, f"{disk}\n".encode())
+            _depmod_inputs(image, kernel)
         (folder / "modules.cpio").write_bytes(image.pack())
         shutil.rmtree(folder / "scratch")
 
@@ -167,12 +184,16 @@ def apps_archive(cache: Cache, apps: Sequence[Path]) -> Path:
 
 
 def _modules(
-    scratch: Path, recipe: GuestRecipe, kernel: Kernel, module: ModuleBuild | None
+    scratch: Path,
+    at_boot: Sequence[str],
+    others: Sequence[str],
+    kernel: Kernel,
+    module: ModuleBuild | None,
 ) -> Initramfs:
     scratch.mkdir()
     modules = kernels.unpack_modules(
         kernel,
-        [*recipe.boot_modules, *recipe.modules],
+        [*at_boot, *others],
         scratch,
         others=[] if module is None else [module.path_stripped],
     )
@@ -187,11 +208,18 @@ def _modules(
     for name, place in places.items():
         image.file(f"{base}/{place}", modules[name].path.read_bytes())
     image.file(f"{base}/modules.dep", kernels.render_modules_dep(places, depends).encode())
-    loadable = [name for name in recipe.boot_modules if name in modules]
+    loadable = [name for name in at_boot if name in modules]
     boot = kernels.load_order(loadable, depends)
     listing = "".join(f"/{base}/{places[name]}\n" for name in boot)
     image.file("etc/dunelab/modules", listing.encode())
     return image
+
+
+def _depmod_inputs(image: Initramfs, kernel: Kernel) -> None:
+    """What kmod's depmod, which the full guest has, reads besides the modules."""
+    for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        data = (kernel.modules / name).read_bytes()
+        image.file(f"usr/lib/modules/{kernel.release}/{name}", data)
 
 
 def initrd(cache: Cache, parts: Sequence[Path], progress: Callable[[str], None]) -> Path:

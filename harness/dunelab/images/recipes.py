@@ -109,6 +109,7 @@ class GuestRecipe:
     packages: tuple[str, ...]
     files: tuple[str, ...]
     boot_modules: tuple[str, ...]
+    disk_modules: tuple[str, ...]
     modules: tuple[str, ...]
 
     @classmethod
@@ -120,8 +121,40 @@ class GuestRecipe:
             table.texts("packages"),
             table.texts("files"),
             table.texts("boot_modules"),
+            table.texts("disk_modules"),
             table.texts("modules"),
         )
+        table.done()
+        return recipe
+
+
+@dataclass(frozen=True)
+class FullRecipe:
+    """What is on the full guest's disk, and how it is packed.
+
+    ``files`` lie beside the recipe: ``customize``, a script that runs in the
+    making, and what it works on.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    exclude: tuple[str, ...]
+    compression: tuple[str, ...]
+    files: Path
+
+    @classmethod
+    def read(cls, path: Path) -> FullRecipe:
+        """From images/full.toml."""
+        table = Table.read(path)
+        disk = table.table("disk")
+        recipe = cls(
+            suite=table.text("suite"),
+            packages=table.texts("packages"),
+            exclude=table.texts("exclude"),
+            compression=disk.texts("compression"),
+            files=path.with_suffix(""),
+        )
+        disk.done()
         table.done()
         return recipe
 

@@ -18,15 +18,16 @@ from dunelab.images.bochs import BochsBuild, open_bochs
 from dunelab.images.builder import Builder, open_builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
+from dunelab.images.disk import RootDisk, root_disk
 from dunelab.images.iso import boot_iso
 from dunelab.images.kernel import Kernel, open_kernel
 from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.keys import Keys, open_keys
 from dunelab.images.module import ModuleBuild, build_module
 from dunelab.images.programs import ProgramSet, build_programs
-from dunelab.images.recipes import BochsRecipe, BuilderRecipe, GuestRecipe
+from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
 from dunelab.images.resolve import Record, Resolver
-from dunelab.spec import GuestImage
+from dunelab.spec import GuestImage, ImageKind
 
 Progress = Callable[[str], None]
 
@@ -100,6 +101,10 @@ class Store:
         return GuestRecipe.read(self.repo_root / "images/guest.toml")
 
     @cached_property
+    def _full_recipe(self) -> FullRecipe:
+        return FullRecipe.read(self.repo_root / "images/full.toml")
+
+    @cached_property
     def _bochs_recipe(self) -> BochsRecipe:
         return BochsRecipe.read(self.repo_root / "images/bochs.toml")
 
@@ -157,19 +162,32 @@ class Store:
         """libdune, its applications and the guest programs."""
         return build_programs(self.cache, self.builder, self.repo_root, self._progress)
 
-    def guest_image(self, kernel_id: str | None = None, *, with_module: bool = True) -> GuestImage:
-        """What boots: kernel and initramfs, with the module under test and dune-run inside."""
+    def guest_image(
+        self,
+        kernel_id: str | None = None,
+        *,
+        with_module: bool = True,
+        kind: ImageKind = ImageKind.SMALL,
+    ) -> GuestImage:
+        """What boots: kernel and initramfs with the module under test and dune-run inside.
+
+        The full kind is the same initramfs with the drivers of a disk, and the disk.
+        """
         kernel = self.kernel(kernel_id)
         module = self.module(kernel.id) if with_module else None
+        disk = self.root_disk() if kind is ImageKind.FULL else None
+        stamp = disk.stamp if disk else None
         base = self._guest_base()
         parts = [
             base,
-            initramfs.kernel_archive(self.cache, self._guest_recipe, kernel, module),
+            initramfs.kernel_archive(self.cache, self._guest_recipe, kernel, module, stamp),
         ]
         if with_module:
             parts.append(initramfs.apps_archive(self.cache, [self.programs().app("dune-run")]))
         initrd = initramfs.initrd(self.cache, parts, self._progress)
-        digest = Digest("guest image").file("vmlinuz", kernel.vmlinuz).file("initrd", initrd).hex()
+        digest = Digest("guest image").file("vmlinuz", kernel.vmlinuz).file("initrd", initrd)
+        if disk is not None:
+            digest.text("disk", disk.identity)
         return GuestImage(
             kernel=kernel.id,
             release=kernel.release,
@@ -178,7 +196,22 @@ class Store:
             iso=None,
             ssh_user=SSH_USER,
             ssh_key=self.keys.client,
-            digest=digest,
+            digest=digest.hex(),
+            kind=kind,
+            disk=disk.path if disk else None,
+        )
+
+    def root_disk(self) -> RootDisk:
+        """The Debian root of the full guest."""
+        recipe = self._full_recipe
+        record = self._resolver.packages("full", recipe.suite, recipe.packages)
+        return root_disk(
+            self.cache,
+            lambda: self.builder,
+            self._archive(recipe.suite),
+            recipe,
+            record,
+            self._progress,
         )
 
     def _guest_base(self) -> Path:
@@ -191,7 +224,7 @@ class Store:
             recipe,
             record,
             self.keys,
-            self.repo_root / "images/guest/init",
+            self.repo_root / "images/guest",
         )
 
     def iso(self, image: GuestImage, cmdline: str) -> Path:
@@ -221,6 +254,7 @@ class Store:
         for key, recipe in (
             ("builder", self._builder_recipe),
             ("guest", self._guest_recipe),
+            ("full", self._full_recipe),
             ("bochs-share", self._bochs_recipe),
         ):
             self._resolver.packages(key, recipe.suite, recipe.packages)
