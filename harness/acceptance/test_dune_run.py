@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: MIT
+"""dune-run: unmodified programs do the same in Dune mode as natively.
+
+Most tests run one piece of shell text twice, with ``$RUN`` set to env, which
+does nothing but execute, and to dune-run, and compare status, output and errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from dunelab.deadline import Deadline
+from dunelab.dune import guest as dune_module
+from dunelab.dune.lab import DuneLab
+from dunelab.machine.machine import Machine
+from dunelab.pytest_support.pool import Guest
+from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
+
+pytestmark = pytest.mark.guest_group("dune_run")
+
+LINKED = ("start", "start_static", "start_static_pie", "start_nopie")
+SECONDS = 120.0
+ENV = "/usr/bin/env"
+DUNE_RUN = "/usr/bin/dune-run"
+# ELF_ET_DYN_BASE of Linux on x86-64, and how far 28 random bits reach from there.
+PIE_BASE = 0x555555554000
+PIE_REACH = 1 << 40
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a piece of shell text ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Shell = Callable[..., Outcome]
+
+
+@pytest.fixture
+def shell(guest: Machine) -> Shell:
+    """Run shell text in a folder of the guest that is empty before."""
+
+    def run(text: str, run: str = "", folder: str = "/tmp/dune-run") -> Outcome:  # noqa: S108
+        # The parentheses keep the last command from replacing the shell, whose
+        # status tells a signal from an exit.
+        done = guest.run(
+            f"rm -rf {folder} && mkdir {folder} && cd {folder} && (\n{text}\n); exit $?",
+            Deadline.after(SECONDS, f"end of {text!r}"),
+            env={"RUN": run},
+        )
+        return Outcome(done.exit_status, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def plain(guest_context: Guest, lab: DuneLab) -> Callable[[str], str]:
+    """The path in the guest of a program of tests/plain, pushed when first asked for."""
+
+    def path(name: str) -> str:
+        program = f"plain/{name}"
+        push_once(guest_context, {program: lab.program(program)})
+        return f"{GUEST_FOLDER}/{program}"
+
+    return path
+
+
+def places(stderr: str) -> dict[str, int]:
+    """What start says about itself on standard error."""
+    return {name: int(value, 16) for name, value in re.findall(r"(\w+)=([0-9a-f]+)", stderr)}
+
+
+# -- the same as natively --------------------------------------------------------------
+
+SAME = {
+    "status": "$RUN sh -c 'exit 7'",
+    "signal": "$RUN sh -c 'kill -TERM $$'; echo $?; $RUN sh -c 'kill -SEGV $$'",
+    "builtins": """$RUN sh -c '
+        i=0; while [ $i -lt 300 ]; do i=$((i + 1)); s=$s$i; done
+        echo ${#s} "$0" "$@"; set -- $s; shift; read -r line </etc/passwd; echo "$line"
+        trap "echo bye; exit 3" EXIT; echo oops >&2; cd /nosuch' name one 'two words' ''""",
+    "redirections": """$RUN sh -c 'echo a >x; echo b >>x; read -r v <x; echo $v; echo c 2>&1 >&2
+        exec >y; echo d'; cat x y""",
+    "awk": "seq 3000 | $RUN awk '{ s += $1 * $1; a[$1 % 7] += log($1) } "
+    'END { printf "%d %.12g %s\\n", s, a[3], ENVIRON["RUN"] == "" ? "" : "" }\'',
+    "sort": "seq 5000 | $RUN sha1sum | $RUN sed 's/\\(.\\)/\\1 /g' | $RUN tr ' ' '\\n' | "
+    "$RUN sort -r | $RUN uniq -c",
+    "sums": "$RUN dd if=/bin/busybox bs=3333 count=200 2>/dev/null | $RUN sha256sum; "
+    "$RUN md5sum /bin/busybox; $RUN sha512sum /bin/busybox",
+    "dd": "$RUN dd if=/dev/zero of=x bs=64k count=16 seek=1 2>/dev/null; $RUN stat -c '%s %a' x; "
+    "$RUN dd if=x bs=1 skip=70000 count=20 2>/dev/null | $RUN od -c",
+    "gzip": "$RUN gzip -c /bin/busybox >x.gz && $RUN gzip -dc x.gz | $RUN cmp - /bin/busybox; "
+    "$RUN tar cf x.tar -C / etc && $RUN tar tf x.tar | $RUN sort",
+    "files": "mkdir -p a/b; $RUN touch a/b/c; $RUN find a; $RUN mv a/b/c d; $RUN ls -R; "
+    "$RUN rm d x",
+    "proc": "$RUN cat /proc/self/comm; $RUN od -c /proc/self/cmdline; "
+    "$RUN readlink /proc/self/exe; "
+    "$RUN ps -o comm,args >ps; grep '^ps ' ps",
+    "environment": "env -i A=b C= PATH=/usr/bin $RUN env; env -i $RUN /usr/bin/env; "
+    "env -u PATH $RUN ls /etc",
+    "long-arguments": "$RUN echo $(seq 15000) | sha256sum; "
+    "X=$(seq 15000) $RUN env | grep -v RUN= | sha256sum; "
+    "$RUN sh -c 'echo ${#1} ${#X}' x \"$(seq 9000)\"",
+    "dynamic": "$RUN dropbearkey -y -f /etc/dropbear/host_key; $RUN dropbear -V; "
+    "$RUN /lib64/ld-linux-x86-64.so.2 /usr/bin/dropbearkey; "
+    "LD_PRELOAD=/lib/x86_64-linux-gnu/libz.so.1 $RUN dropbearkey; "
+    "LD_SHOW_AUXV=1 $RUN dropbear -V | grep -e EXECFN -e HWCAP -e PLATFORM",
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_same_as_native(shell: Shell, name: str) -> None:
+    """With each program's word that it starts in ring 0."""
+    native = shell(SAME[name], ENV)
+    assert "not found" not in native.stderr
+    dune = shell(SAME[name], f"{DUNE_RUN} --verify")
+    stderr, proofs = re.subn(r"^dune-run: CPL 0, a vCPU .*\n", "", dune.stderr, flags=re.MULTILINE)
+    assert proofs > 0
+    assert replace(dune, stderr=stderr) == native
+
+
+DESCRIPTORS = {
+    "closed": "$RUN cat <&-; echo $?; $RUN cat /etc/passwd >&-; echo $?",
+    "taken": """$RUN sh -c 'exec 3>x 4>y 5>z; echo a >&3; echo b >&4; echo c >&5; exec 3>&- 4>&-
+        echo d >&5; echo e'; cat x y z""",
+    "seen": "$RUN sh -c 'exec 9</etc/passwd; echo /proc/$$/fd/[0-9]'",
+}
+
+
+@pytest.mark.xfail(strict=True, reason="libdune's descriptors are among the program's")
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_descriptors(shell: Shell, name: str) -> None:
+    """A program has the descriptors that it would have natively, and may use every number."""
+    native, dune = (shell(DESCRIPTORS[name], run) for run in (ENV, DUNE_RUN))
+    digits = re.compile(r"/proc/\d+")
+    assert digits.sub("", dune.stdout) == digits.sub("", native.stdout)
+    assert (dune.status, dune.stderr) == (native.status, native.stderr)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_start(shell: Shell, plain: Callable[[str], str], name: str) -> None:
+    """Arguments, vectors, registers, memory, TLS: the program itself checks them."""
+    text = f"env -i A=b EMPTY= $RUN {plain(name)} one 'two words' '' \"$(seq 2000)\""
+    native, dune = shell(text, ENV), shell(text, DUNE_RUN)
+    assert native.status == 0, native.stdout
+    assert dune.status == 0, dune.stdout
+    assert dune.stdout == native.stdout
+    assert (places(native.stderr)["cpl"], places(dune.stderr)["cpl"]) == (3, 0)
+
+
+def test_code_on_the_stack(shell: Shell, plain: Callable[[str], str]) -> None:
+    """PT_GNU_STACK with the execute flag is honoured; without it the same code dies."""
+    assert shell(f"$RUN {plain('code_execstack')}", DUNE_RUN) == Outcome(0, "42\n", "")
+
+
+def test_layout(shell: Shell, plain: Callable[[str], str]) -> None:
+    """A PIE is where the kernel would have put it, heap and stack as well."""
+    program = plain("start")
+    moving = [places(shell(f"$RUN {program}", DUNE_RUN).stderr) for _ in range(2)]
+    for found in moving:
+        assert 0 <= found["main"] - PIE_BASE < PIE_REACH
+        assert 0 <= found["heap"] - found["main"] < 2 << 30
+    for what in ("main", "heap", "stack"):
+        assert moving[0][what] != moving[1][what]
+
+    still = (
+        "f=/proc/sys/kernel/randomize_va_space; old=$(cat $f); echo 0 >$f; "
+        f"$RUN {program}; echo $old >$f"
+    )
+    fixed = [places(shell(still, DUNE_RUN).stderr) for _ in range(2)]
+    native = places(shell(still, ENV).stderr)
+    assert fixed[0] == fixed[1]
+    assert fixed[0]["heap"] - fixed[0]["main"] == native["heap"] - native["main"]
+    # dune-run's own heap may be in the way of the exact place.
+    assert 0 <= fixed[0]["main"] - native["main"] < 1 << 20
+
+
+# -- scripts ---------------------------------------------------------------------------
+
+SCRIPTS = r"""
+make() { printf "$2" >"$1"; chmod 755 "$1"; }
+try() { "$@"; echo "$2: $?"; }
+long=$(printf 'x%.0s' $(seq 300))
+make plain '#!/bin/echo\n'
+make argument '#!/bin/echo one two\n'
+make blanks '#! \t/bin/echo \t one \t two\t \n'
+make unended '#!/bin/echo one'
+make nothing '#!\necho by the shell: "$0" "$@"\n'
+make spaces '#!    \necho by the shell\n'
+make text 'echo by the shell: "$0" "$@"; exit 5\n'
+make cut "#!/bin/echo $long\n"
+make too-long "#!/$long\nexit 6\n"
+make shell '#!/bin/sh -e\necho $0 "$@"; cat /proc/$$/comm; readlink /proc/$$/exe\nfalse\necho no\n'
+make awk '#!/usr/bin/awk -f\nBEGIN { print ARGC, ARGV[1], 6 * 7; exit 9 }\n'
+for s in plain argument blanks unended nothing spaces text cut too-long shell awk; do
+    try $RUN ./$s a 'b  c' ''
+done
+make 1 '#!./plain from-1\n'
+for i in 2 3 4 5 6; do make $i "#!./$((i - 1)) from-$i\n"; done
+for i in 1 2 3 4; do try $RUN ./$i a; done
+try $RUN $PWD/shell 'x y'
+PATH=/nosuch::$PATH try $RUN shell z
+PATH=$PWD try $RUN plain z
+"""
+
+
+def test_scripts(shell: Shell) -> None:
+    """#! lines as the kernel reads them, files without one as execvp() does."""
+    wanted, found = shell(SCRIPTS, ENV), shell(SCRIPTS, DUNE_RUN)
+    assert found == wanted
+    assert "by the shell" in found.stdout
+
+
+# -- what cannot be started --------------------------------------------------------------
+
+FAILURES = r"""
+make() { printf "$2" >"$1"; chmod 755 "$1"; }
+try() { $RUN "$@" 2>&1 | sed 's/.*: //'; $RUN "$@" >/dev/null 2>&1; echo "$1: $?"; }
+make script '#!/nosuch\n'; make not-executable ''; chmod 644 not-executable
+make folder-script '#!/tmp\n'; make loop '#!./loop\n'; ln -s link link
+make 0 '#!/bin/echo\n'
+for i in 1 2 3 4 5 6; do make $i "#!./$((i - 1))\n"; done
+mkfifo pipe; chmod 755 pipe
+sed 's,/lib64/ld-linux,/lib64/no-linux,' $START >no-interp; chmod 755 no-interp
+sed 's,/lib64/ld-linux-x86-64.so.2,/etc///////////////passwd\x00,' $START >text-interp
+chmod 755 text-interp
+for p in nosuch ./nosuch '' /tmp /etc/passwd/x ./not-executable ./script ./folder-script ./loop \
+    ./link ./5 ./6 ./pipe ./no-interp $(printf 'x%.0s' $(seq 300)); do try "$p"; done
+PATH=$PWD:/usr/bin:/bin try not-executable
+PATH=/nosuch try /bin/true
+"""
+
+
+def test_failures(shell: Shell, plain: Callable[[str], str]) -> None:
+    """Statuses and messages are those of env(1), which leaves the work to the kernel."""
+    text = f"START={plain('start')}\n{FAILURES}"
+    wanted, found = shell(text, ENV), shell(text, DUNE_RUN)
+    assert found == wanted
+    assert "126" in found.stdout
+    assert "127" in found.stdout
+
+
+REFUSED = {
+    "not-a-program": (
+        "printf '\\177ELFgarbage' >x; chmod 755 x; dune-run ./x",
+        "Exec format error",
+    ),
+    "32-bit": (
+        "dd if=/bin/busybox of=x bs=64 count=1 2>/dev/null; chmod 755 x; "
+        "printf '\\3\\0' | dd of=x bs=1 seek=18 conv=notrunc 2>/dev/null; dune-run ./x",
+        "32-bit program",
+    ),
+    "no-headers": (
+        "dd if=/bin/busybox of=x bs=64 count=1 2>/dev/null; chmod 755 x; dune-run ./x",
+        "headers are damaged",
+    ),
+    "set-user-id": (
+        "cp /bin/busybox x; chown nobody x; chmod 4755 x; dune-run --as true ./x",
+        "start it without dune-run",
+    ),
+    "unreadable": (
+        "chmod 755 .; cp /bin/busybox x; chmod 711 x; "
+        "su -s /bin/sh nobody -c 'dune-run --as true ./x'",
+        "not read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(shell: Shell, name: str) -> None:
+    text, reason = REFUSED[name]
+    done = shell(text)
+    assert done.status == 126
+    assert reason in done.stderr
+    assert done.stderr.startswith("dune-run: ")
+
+
+# -- dune-run itself ---------------------------------------------------------------------
+
+
+def test_options(shell: Shell, plain: Callable[[str], str]) -> None:
+    assert shell("dune-run --as echo busybox hi") == Outcome(0, "hi\n", "")
+    assert shell("dune-run --as=echo -- busybox hi") == Outcome(0, "hi\n", "")
+    assert shell("dune-run --no-follow echo --verify") == Outcome(0, "--verify\n", "")
+    named = shell(f"dune-run --as 'a name' {plain('start')}")
+    assert "# argv[0]=a name\n" in named.stdout
+    assert "# comm=start\n" in named.stdout
+    assert named.status == 0
+    assert shell("dune-run --help").stdout.startswith("Usage: dune-run ")
+    assert re.fullmatch(r"dune-run \d+\.\d+\n", shell("dune-run --version").stdout)
+    for wrong in ("--nosuch echo", "--as", "", "--verify", "--"):
+        done = shell(f"dune-run {wrong}")
+        assert (done.status, done.stdout) == (125, "")
+        assert "next: dune-run --help" in done.stderr
+
+
+def test_a_path_is_not_searched_for(shell: Shell) -> None:
+    assert shell("dune-run --path echo").status == 127
+    assert shell("cp /bin/busybox echo; dune-run --path echo hi") == Outcome(0, "hi\n", "")
+    done = shell("echo exit 3 >x; chmod 755 x; dune-run ./x; echo $?; dune-run --path ./x")
+    assert (done.status, done.stdout) == (126, "3\n")
+
+
+def test_proof_of_guest_mode(shell: Shell) -> None:
+    """By dune-run's own word, and by the module's list of vCPUs."""
+    done = shell("dune-run --verify echo hi")
+    found = re.fullmatch(
+        r"dune-run: CPL 0, a vCPU with (\d+) entries, exits: (\d+) hypercalls, .*\n", done.stderr
+    )
+    assert found
+    assert (int(found[1]) > 0, int(found[2]) > 0, done.stdout) == (True, True, "hi\n")
+
+    table = "/sys/kernel/debug/dune/vcpus"
+    done = shell(f"dune-run sh -c 'echo $$; while read -r line; do echo $line; done <{table}'")
+    pid, *lines = done.stdout.splitlines()
+    assert [line for line in lines if re.match(rf"tid {pid} runs [1-9]\d* .*hypercall [1-9]", line)]
+    assert shell(f"cat {table}").stdout == ""
+
+
+def test_dune_run_in_dune_run(shell: Shell) -> None:
+    done = shell("dune-run dune-run --verify dune-run cat /proc/self/comm")
+    assert (done.status, done.stdout) == (0, "cat\n")
+    assert done.stderr.startswith("dune-run: CPL 0, ")
+
+
+def test_without_rights(shell: Shell, plain: Callable[[str], str]) -> None:
+    """All is the same but /proc/self/exe, which only a privileged process may change."""
+    command = f'"env -i $RUN {plain("start_static")} a b"'
+    text = f"export RUN; su -s /bin/sh nobody -c {command}"
+    native, dune = shell(text, ENV), shell(text, DUNE_RUN)
+    assert (native.status, dune.status) == (0, 0), dune.stdout
+    exe = re.compile(r"^# exe=.*$", re.MULTILINE)
+    assert exe.sub("", dune.stdout) == exe.sub("", native.stdout)
+    assert "# exe=/usr/bin/dune-run" in dune.stdout
+    assert places(dune.stderr)["cpl"] == 0
+    verified = shell("su -s /bin/sh nobody -c 'dune-run --verify true'").stderr
+    assert "/proc/self/exe is dune-run's: Operation not permitted" in verified
+
+
+@pytest.mark.usefixtures("reloaded")
+def test_without_the_module(guest: Machine, shell: Shell) -> None:
+    closed = shell("chmod 600 /dev/dune; su -s /bin/sh nobody -c 'dune-run echo hi'")
+    dune_module.unload_module(guest)
+    absent = shell("dune-run echo hi")
+    for done, cause in ((closed, "may not be opened"), (absent, "modprobe dune")):
+        assert (done.status, done.stdout) == (125, "")
+        assert cause in done.stderr
+        assert "next: " in done.stderr

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+/* The same, linked as the name says (see the Makefile). */
+#include "start.c"
