@@ -193,26 +193,28 @@ static void enter(void)
 		die(EXIT_OWN, "entering Dune mode: %s\n  next: dmesg | grep dune", strerror(-ret));
 }
 
-/* dune-run under dune-run is in Dune mode, by the vCPU of the outer one. */
+/*
+ * One line by one write, since others may write as well.  dune-run under
+ * dune-run is in Dune mode by the vCPU of the outer one.
+ */
 static void say_where(int exe_error)
 {
 	const struct dune_stats *stats = dune_vcpu_stats();
+	char vcpu[200] = "the vCPU of the dune-run around this one", exe[200] = "";
 	unsigned short cs;
 
 	__asm__ volatile("mov %%cs, %0" : "=r"(cs));
-	dprintf(STDERR_FILENO, "dune-run: CPL %u", cs & 3);
 	if (stats)
-		dprintf(STDERR_FILENO,
-			", a vCPU with %llu entries, exits: %llu hypercalls, %llu page faults, %llu interrupts",
-			(unsigned long long)stats->entries,
-			(unsigned long long)stats->exit[DUNE_STAT_HYPERCALL].count,
-			(unsigned long long)stats->exit[DUNE_STAT_FAULT].count,
-			(unsigned long long)stats->exit[DUNE_STAT_INTERRUPT].count);
-	else
-		dprintf(STDERR_FILENO, ", the vCPU of the dune-run around this one");
+		snprintf(vcpu, sizeof(vcpu),
+			 "a vCPU with %llu entries, exits: %llu hypercalls, %llu page faults, %llu interrupts",
+			 (unsigned long long)stats->entries,
+			 (unsigned long long)stats->exit[DUNE_STAT_HYPERCALL].count,
+			 (unsigned long long)stats->exit[DUNE_STAT_FAULT].count,
+			 (unsigned long long)stats->exit[DUNE_STAT_INTERRUPT].count);
 	if (exe_error)
-		dprintf(STDERR_FILENO, "; /proc/self/exe is dune-run's: %s", strerror(-exe_error));
-	dprintf(STDERR_FILENO, "\n");
+		snprintf(exe, sizeof(exe), "; /proc/self/exe is dune-run's: %s",
+			 strerror(-exe_error));
+	dprintf(STDERR_FILENO, "dune-run: CPL %u, %s%s\n", cs & 3, vcpu, exe);
 }
 
 /*
