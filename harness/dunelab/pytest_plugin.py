@@ -19,11 +19,11 @@ from dunelab.pytest_support.lab import Lab
 from dunelab.pytest_support.options import AUTO
 from dunelab.pytest_support.plan import Plan
 from dunelab.pytest_support.worker import Fixtures, Worker
-from dunelab.spec import EngineName, Vendor
+from dunelab.spec import EngineName, ImageKind, Vendor
 
 MARKS = (
     "guest_programs(kind, group=kind): run once per guest program of tests/<kind> and cell",
-    "guest_variant(cpus, icount, append, cpu_model): the guest this test needs",
+    "guest_variant(cpus, icount, append, cpu_model, image): the guest this test needs",
     "guest_group(name): the part of a cell's tests this one belongs to, for -n",
     "only_engines(name, ...): leave this test out of the cells of other engines",
     "only_vendors(name, ...): leave this test out of the cells of other vendors",
@@ -70,6 +70,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="ID",
         help="kernel of images/kernels.toml, repeatable (default: the one marked there)",
+    )
+    group.addoption(
+        "--image",
+        dest="dunelab_image",
+        choices=list(ImageKind),
+        default=ImageKind.SMALL.value,
+        help="full: run every test on the full guest, a Debian root on a disk; small "
+        "(default): only those that ask for it",
     )
     group.addoption(
         "--results",

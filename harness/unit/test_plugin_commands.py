@@ -54,7 +54,9 @@ def test_the_named_tests_exist() -> None:
 
 
 def some_results(outcome: Outcome) -> Run:
-    on = RanOn("tcg-amd-k", "tcg", "tcg", "9", "amd", "max", "ticks", "k", "6", "a", "b", 1, 2.0)
+    on = RanOn(
+        "tcg-amd-k", "tcg", "tcg", "9", "amd", "max", "ticks", "k", "6", "a", "b", 1, "small", 2.0
+    )
     result = TestResult(
         "t::bench", outcome, 1.0, "" if outcome is Outcome.PASSED else "why", on,
         (MetricResult("getpid", "ticks", (100.0, 100.0, 100.0), 9),),

@@ -27,6 +27,7 @@ from dunelab.pytest_support.header import (
     bench_variant,
     list_programs,
     parse_header,
+    variant_from,
 )
 from dunelab.pytest_support.options import CellRequest, cells_of, pairs_of
 from dunelab.pytest_support.recorder import folder_name, headline, outcome_of, plain_id
@@ -34,7 +35,7 @@ from dunelab.pytest_support.schedule import group_of, scope_of
 from dunelab.pytest_support.slots import Slots
 from dunelab.results import ktap
 from dunelab.results.schema import MetricResult, Outcome
-from dunelab.spec import Cell, CommandResult, EngineName, Unit, Vendor
+from dunelab.spec import Cell, CommandResult, EngineName, ImageKind, Unit, Vendor
 
 TCG_AMD = (EngineName.TCG, Vendor.AMD)
 BOCHS_INTEL = (EngineName.BOCHS, Vendor.INTEL)
@@ -135,6 +136,7 @@ def test_scopes(nodeid: str, scope: str) -> None:
          ProgramOptions(cpus=1, timeout=90, slow=True, icount=True)),
         ("/* SPDX */\n/* dunelab: vendor=amd runs=2 args=-v,3 */",
          ProgramOptions(vendor=Vendor.AMD, runs=2, args="-v 3")),
+        ("/* dunelab: image=full */", ProgramOptions(image=ImageKind.FULL)),
         ("\n" * 50 + "/* dunelab: slow */", ProgramOptions()),
     ],
 )  # fmt: skip
@@ -149,6 +151,7 @@ def test_headers(text: str, options: ProgramOptions) -> None:
         ("/* dunelab: cpus=0 */", "must be 1 or more"),
         ("/* dunelab: timeout=soon */", "timeout=soon"),
         ("/* dunelab: vendor=arm */", "vendor=arm"),
+        ("/* dunelab: image=big */", "image=big"),
         ("/* dunelab: slow=yes */", "unknown header word"),
         ("/* dunelab: slow */\n/* dunelab: slow */", "more than one"),
     ],
@@ -195,6 +198,17 @@ def test_bench_guests_repeat() -> None:
     assert program(ProgramKind.BENCH).variant(EngineName.TCG).icount
     assert program(ProgramKind.BENCH).runs == 3
     assert program().runs == 1
+
+
+def test_a_program_may_want_the_full_guest() -> None:
+    wanted = program(image=ImageKind.FULL)
+    assert wanted.variant(EngineName.TCG) == Variant(cpus=2, image=ImageKind.FULL)
+    assert str(wanted.variant(EngineName.TCG)) == "2cpu-full"
+    assert program(cpus=1, image=ImageKind.FULL).variant(EngineName.TCG).image is ImageKind.FULL
+    assert variant_from({"cpus": 1, "image": "full"}) == Variant(cpus=1, image=ImageKind.FULL)
+    assert variant_from({"cpus": 1}) == Variant(cpus=1)
+    with pytest.raises(ValueError, match="big"):
+        variant_from({"image": "big"})
 
 
 def test_several_cpus_exclude_icount() -> None:

@@ -405,6 +405,34 @@ def test_it(guest, cell):
     bench.run("--engine", "tcg", "test_it.py").assert_outcomes(passed=1)
 
 
+def test_a_test_on_the_full_guest_gets_one_of_its_own(bench: Bench) -> None:
+    bench.program("behaviour/a")
+    bench.pytester.makepyfile(
+        test_it="""
+import pytest
+
+@pytest.mark.guest_variant(image="full")
+@pytest.mark.guest_group("full")
+def test_it(guest, cell):
+    assert guest.name.endswith("2cpu-full")
+"""
+    )
+    bench.run("--engine", "tcg").assert_outcomes(passed=2)
+    boots = sorted(line for line in bench.journal if line.startswith("boot"))
+    assert boots == ["boot tcg-amd-k1/2cpu", "boot tcg-amd-k1/2cpu-full"]
+    images = {result.ran_on.image for result in bench.results.results if result.ran_on}
+    assert images == {"small", "full"}
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_every_test_on_the_full_guest(bench: Bench, workers: tuple[str, ...]) -> None:
+    bench.program("behaviour/a")
+    bench.run("--engine", "tcg", "--image", "full", *workers).assert_outcomes(passed=1)
+    assert [line for line in bench.journal if line.startswith("boot")] == [
+        "boot tcg-amd-k1/2cpu-full"
+    ]
+
+
 def test_keep_guest_waits_until_the_guests_are_gone(bench: Bench) -> None:
     """The fake guest of this test ends by itself, which ends the wait."""
     bench.pytester.makepyfile(
@@ -423,5 +451,5 @@ def test_it(guest):
 def test_options_are_explained(bench: Bench) -> None:
     text = bench.run("--help").stdout.str()
     for option in ("--engine", "--vendor", "--kernel", "--results", "--slow", "--fresh",
-                   "--keep-guest"):  # fmt: skip
+                   "--image", "--keep-guest"):  # fmt: skip
         assert option in text

@@ -43,6 +43,7 @@ ON = RanOn.of(
     module_build_id="ab12",
     libdune_build_id="cd34",
     cpus=2,
+    image="small",
     boot_seconds=5.4321,
 )
 

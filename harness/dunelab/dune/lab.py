@@ -91,9 +91,10 @@ class DuneLab:
         """The machine a cell and a variant mean."""
         return MachineSpec(
             cell=cell,
-            image=self.store.guest_image(cell.kernel, with_module=module),
+            image=self.store.guest_image(cell.kernel, with_module=module, kind=variant.image),
             workdir=folder,
             cpus=variant.cpus,
+            memory_mib=variant.image.memory_mib,
             cpu_model=variant.cpu_model,
             icount=variant.icount,
             append=variant.append,

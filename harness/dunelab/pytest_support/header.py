@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The one-line header by which a guest program says how it wants to be run.
 
-    /* dunelab: cpus=1 timeout=60 slow icount */
+    /* dunelab: cpus=1 timeout=60 slow icount image=full */
 
 Read from the C source, so that nothing has to be built to know what exists.
 """
@@ -9,12 +9,14 @@ Read from the C source, so that nothing has to be built to know what exists.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from dunelab.errors import UsageError
-from dunelab.spec import EngineName, Vendor
+from dunelab.spec import EngineName, ImageKind, Vendor
 
 
 class ProgramKind(StrEnum):
@@ -33,9 +35,12 @@ class Variant:
     icount: bool = False
     append: tuple[str, ...] = ()
     cpu_model: str | None = None
+    image: ImageKind = ImageKind.SMALL
 
     def __str__(self) -> str:
         parts = [f"{self.cpus}cpu"]
+        if self.image is not ImageKind.SMALL:
+            parts.append(self.image.value)
         if self.icount:
             parts.append("icount")
         if self.cpu_model is not None:
@@ -45,6 +50,11 @@ class Variant:
 
 
 SMP = Variant(cpus=2)
+
+
+def variant_from(words: Mapping[str, Any]) -> Variant:
+    """A variant as a ``guest_variant`` mark spells it."""
+    return Variant(**{**words, "image": ImageKind(words.get("image", ImageKind.SMALL))})
 
 
 # Transparent huge pages give page-fault rows two values, and a randomised layout
@@ -81,6 +91,7 @@ class ProgramOptions:
     runs: int | None = None
     spread: int = 1
     args: str = ""
+    image: ImageKind = ImageKind.SMALL
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ class Program:
         """The guest it needs on an engine."""
         options = self.options
         counted = self.kind is ProgramKind.BENCH or options.icount
-        base = bench_variant(engine) if counted else SMP
+        base = replace(bench_variant(engine) if counted else SMP, image=options.image)
         if options.cpus is None or options.cpus == base.cpus:
             return base
         return replace(base, cpus=options.cpus, icount=base.icount and options.cpus == 1)
@@ -162,13 +173,15 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
                 return replace(options, timeout=float(_at_least_one(value)))
             case "vendor", True:
                 return replace(options, vendor=Vendor(value))
+            case "image", True:
+                return replace(options, image=ImageKind(value))
             case "args", True:
                 return replace(options, args=value.replace(",", " "))
     except ValueError as error:
         raise UsageError(f"{where}: header word '{word}': {error}") from error
     raise UsageError(
         f"{where}: unknown header word '{word}'; known are cpus=N, runs=N, timeout=SECONDS, "
-        "spread=PERCENT, vendor=intel|amd, args=A,B, slow, icount"
+        "spread=PERCENT, vendor=intel|amd, args=A,B, image=small|full, slow, icount"
     )
 
 

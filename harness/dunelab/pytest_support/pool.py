@@ -139,6 +139,7 @@ class GuestPool:
             module_build_id=booted.builds.module_build_id,
             libdune_build_id=booted.builds.libdune_build_id,
             cpus=variant.cpus,
+            image=variant.image,
             boot_seconds=machine.boot_seconds,
         )
         return Guest(cell, variant, booted, ran_on)

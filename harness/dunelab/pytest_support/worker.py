@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from dunelab.errors import DunelabError, GuestDied
 from dunelab.pytest_support import recorder, runner
-from dunelab.pytest_support.header import SMP, Program, ProgramKind, Variant
+from dunelab.pytest_support.header import SMP, Program, ProgramKind, Variant, variant_from
 from dunelab.pytest_support.plan import Plan
 from dunelab.pytest_support.pool import Guest, GuestPool
 from dunelab.pytest_support.recorder import Record, folder_name, plain_id, write_logs
@@ -24,7 +25,7 @@ from dunelab.pytest_support.slots import Slots, default_slots
 from dunelab.pytest_support.watch import ConsoleWatch, Late, describe, judge
 from dunelab.results.allowlist import read_allowlist
 from dunelab.results.schema import Outcome, TestResult
-from dunelab.spec import Cell
+from dunelab.spec import Cell, ImageKind
 
 RECORD = pytest.StashKey[Record]()
 GUEST = pytest.StashKey[Guest]()
@@ -50,12 +51,21 @@ def program_of(item: pytest.Item) -> Program | None:
 
 
 def variant_of(item: pytest.Item) -> Variant:
-    """The guest a test wants: its program's, its ``guest_variant`` mark's, or the usual."""
+    """The guest a test wants: its program's, its ``guest_variant`` mark's, or the usual.
+
+    ``--image full`` gives the full guest to those as well that would do without.
+    """
     cell, program = cell_of(item), program_of(item)
-    if cell is not None and program is not None:
-        return program.variant(cell.engine)
     mark = item.get_closest_marker("guest_variant")
-    return Variant(**mark.kwargs) if mark is not None else SMP
+    if cell is not None and program is not None:
+        variant = program.variant(cell.engine)
+    elif mark is not None:
+        variant = variant_from(mark.kwargs)
+    else:
+        variant = SMP
+    if ImageKind(item.config.getoption("dunelab_image")) is ImageKind.FULL:
+        return replace(variant, image=ImageKind.FULL)
+    return variant
 
 
 class Worker:

@@ -22,7 +22,7 @@ import jsonschema
 
 from dunelab.errors import InfrastructureError
 from dunelab.results.ktap import Metric, MetricUnit
-from dunelab.spec import EngineFacts, Unit
+from dunelab.spec import EngineFacts, ImageKind, Unit
 
 SCHEMA_ID = "dunelab-results-1"
 
@@ -53,6 +53,7 @@ class RanOn:
     module_build_id: str | None
     libdune_build_id: str | None
     cpus: int
+    image: str
     boot_seconds: float
 
     @classmethod
@@ -66,6 +67,7 @@ class RanOn:
         module_build_id: str | None,
         libdune_build_id: str | None,
         cpus: int,
+        image: ImageKind,
         boot_seconds: float,
     ) -> RanOn:
         """From what the engine reports about itself and the builds' ids."""
@@ -82,6 +84,7 @@ class RanOn:
             module_build_id=module_build_id,
             libdune_build_id=libdune_build_id,
             cpus=cpus,
+            image=str(image),
             boot_seconds=round(boot_seconds, 3),
         )
 
