@@ -229,7 +229,8 @@ class Store:
 
     def iso(self, image: GuestImage, cmdline: str) -> Path:
         """A guest image and a kernel command line as a bootable CD."""
-        return boot_iso(self.cache, self.builder, image, cmdline)
+        entry_code = self.repo_root / "images/plain_boot.S"
+        return boot_iso(self.cache, self.builder, image, cmdline, entry_code)
 
     def bochs(self) -> BochsBuild:
         """The emulator: the own build, or the packaged one with the reason."""
