@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/vtime.h>
 #include <asm/debugreg.h>
+#include <asm/fpu/api.h>
 #include <asm/msr.h>
 #include <asm/svm.h>
 
@@ -94,6 +95,20 @@ static inline int dune_follow_pfn(struct vm_area_struct *vma, unsigned long addr
 	follow_pfnmap_end(&args);
 #endif
 	return 0;
+}
+
+/*
+ * Load the thread's FPU registers, which another task used meanwhile.  IRQs
+ * off.  6.19 exports it to KVM alone.  False: the way to user space does it.
+ */
+static inline bool dune_load_fpu(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+	switch_fpu_return();
+	return true;
+#else
+	return false;
+#endif
 }
 
 /* Named since 6.16. */

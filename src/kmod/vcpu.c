@@ -3,10 +3,9 @@
  * A vCPU: the descriptor, the run loop, and what each exit leads to.
  *
  * Whatever the host has to do for the thread (a signal, a reschedule, task
- * work, FPU registers that another task used meanwhile) ends DUNE_RUN with
- * DUNE_EXIT_INTERRUPTED: on its way to user space the kernel does all of it
- * by its ordinary code, and the library comes straight back.  So no private
- * kernel function is called for any of these.
+ * work) ends DUNE_RUN with DUNE_EXIT_INTERRUPTED: on its way to user space the
+ * kernel does all of it by its ordinary code, and the library comes straight
+ * back.  So no private kernel function is called for any of these.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -96,11 +95,15 @@ bool dune_state_valid(const struct dune_state *st)
 	return true;
 }
 
-/* Is there anything that the way back to user space must do first? */
+/*
+ * Is there anything that the way back to user space must do first?  A tracer
+ * stops the thread on its way into every ioctl: its registers are lent out each
+ * time, so going back for them would never end.
+ */
 static bool host_work_pending(void)
 {
 	return __xfer_to_guest_mode_work_pending() ||
-	       test_thread_flag(TIF_NEED_FPU_LOAD);
+	       (test_thread_flag(TIF_NEED_FPU_LOAD) && !dune_load_fpu());
 }
 
 /* One entry and exit.  False: the host has work, nothing was entered. */

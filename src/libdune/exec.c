@@ -101,6 +101,32 @@ static bool is_loadable(uint64_t path)
 	return ok;
 }
 
+/*
+ * Is the caller being traced?  A debugger that starts a program means the program:
+ * in Dune mode it would see libdune's stub, and its breakpoints would be
+ * exceptions of the guest's.
+ */
+static bool is_traced(void)
+{
+	static const char key[] = "\nTracerPid:\t";
+	char buf[512];
+	long fd, len, at, k;
+
+	fd = __dune_syscall4(SYS_openat, AT_FDCWD, "/proc/thread-self/status",
+			     O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	len = __dune_syscall3(SYS_read, fd, buf, sizeof(buf));
+	__dune_syscall3(SYS_close, fd, 0, 0);
+	for (at = 0; at + (long)sizeof(key) <= len; at++) {
+		for (k = 0; key[k] && buf[at + k] == key[k]; k++)
+			;
+		if (!key[k])
+			return buf[at + k] != '0';
+	}
+	return false;
+}
+
 /* Strings in @argv; -EFAULT, -E2BIG. */
 static long count(uint64_t argv)
 {
@@ -141,7 +167,7 @@ long __dune_exec(struct dune_percpu *pc)
 	uint64_t few[NR_STACK_ARGS];
 	long n, ret, size, p;
 
-	if (__dune_exec_fd < 0 || !is_loadable(r->rdi))
+	if (__dune_exec_fd < 0 || is_traced() || !is_loadable(r->rdi))
 		return __dune_forward(r);
 	n = r->rsi ? count(r->rsi) : 0;
 	if (n < 0)
