@@ -13,7 +13,7 @@ import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dunelab.errors import UsageError
@@ -239,11 +239,13 @@ def test_a_console_cut_off_mid_oops() -> None:
     assert not splat.complete
 
 
+@settings(deadline=None)  # a loaded machine is no defect
 @given(st.text(max_size=300))
 def test_any_text_is_read(text: str) -> None:
     find_splats(text)
 
 
+@settings(deadline=None)  # a loaded machine is no defect
 @given(st.integers(0, 5000))
 def test_any_cut_of_a_real_log_is_read(length: int) -> None:
     text = console("linux-6.1-null_panic")[:length]
