@@ -8,6 +8,7 @@ does nothing but execute, and to dune-run, and compare status, output and errors
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -157,7 +158,10 @@ def test_start(shell: Shell, plain: Callable[[str], str], name: str) -> None:
 
 def test_code_on_the_stack(shell: Shell, plain: Callable[[str], str]) -> None:
     """PT_GNU_STACK with the execute flag is honoured; without it the same code dies."""
-    assert shell(f"$RUN {plain('code_execstack')}", DUNE_RUN) == Outcome(0, "42\n", "")
+    for run in (ENV, DUNE_RUN):
+        assert shell(f"$RUN {plain('code_execstack')}", run) == Outcome(0, "42\n", "")
+        done = shell(f"$RUN {plain('code')}", run)
+        assert (done.status, done.stdout) == (128 + signal.SIGSEGV, "")
 
 
 def test_layout(shell: Shell, plain: Callable[[str], str]) -> None:
