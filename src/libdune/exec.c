@@ -17,7 +17,7 @@
 #include "local.h"
 
 #define HEAD_SIZE	256	/* what the kernel looks at (BINPRM_BUF_SIZE) */
-#define NR_OWN_ARGS	4	/* loader, "--as", argv[0], "--" */
+#define NR_OWN_ARGS	5	/* loader, "--as", argv[0], "--path", "--" */
 #define NR_STACK_ARGS	2048
 #define MAX_ARGS	(1UL << 20)
 
@@ -143,7 +143,8 @@ static long count(uint64_t argv)
 
 static long start_loader(const struct dune_regs *r, uint64_t *args, long n)
 {
-	static const char as[] = "--as", dashes[] = "--", name[] = "dune-run", empty[] = "";
+	static const char name[] = "dune-run", as[] = "--as", path[] = "--path", dashes[] = "--",
+		empty[] = "";
 	uint64_t first = (uint64_t)empty;
 
 	if (n && __dune_copy_in(&first, r->rsi, 8))
@@ -151,11 +152,12 @@ static long start_loader(const struct dune_regs *r, uint64_t *args, long n)
 	args[0] = (uint64_t)name;
 	args[1] = (uint64_t)as;
 	args[2] = first;
-	args[3] = (uint64_t)dashes;
-	args[4] = r->rdi;
-	if (n > 1 && __dune_copy_in(&args[5], r->rsi + 8, 8 * (size_t)(n - 1)))
+	args[3] = (uint64_t)path;
+	args[4] = (uint64_t)dashes;
+	args[5] = r->rdi;
+	if (n > 1 && __dune_copy_in(&args[6], r->rsi + 8, 8 * (size_t)(n - 1)))
 		return -EFAULT;
-	args[n > 1 ? 5 + n - 1 : 5] = 0;
+	args[n > 1 ? 6 + n - 1 : 6] = 0;
 	return __dune_syscall6(SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)r->rdx,
 			       AT_EMPTY_PATH, 0);
 }

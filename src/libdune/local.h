@@ -27,20 +27,11 @@
 #define GIB		(1ULL << GIB_SHIFT)
 #define USER_END	(1ULL << 47)	/* end of the addresses Linux gives out */
 
-/* A system call without libc: the same instruction in and out of Dune mode. */
-static inline long __dune_syscall6(long nr, long a, long b, long c, long d, long e, long f)
-{
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long ret;
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory", "cc");
-	return ret;
-}
+/*
+ * syscall_asm.S: a system call without libc.  In Dune mode it does not go by
+ * LSTAR, which is the program's to change.
+ */
+long __dune_syscall6(long nr, long a, long b, long c, long d, long e, long f);
 
 #define __dune_syscall3(nr, a, b, c) \
 	__dune_syscall6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a SYSCALL in Dune mode lands (LSTAR), and libdune's own hypercalls.
+ * Where a SYSCALL in Dune mode lands (LSTAR), and libdune's own calls.
  *
  * One hypercall: the module hands the registers to the host stub, which makes
  * the call and puts the result in rax.  rcx is the address of the next
@@ -23,6 +23,28 @@ FUNC(__dune_syscall_svm)
 	vmmcall
 	jmp	*%rcx
 END(__dune_syscall_svm)
+
+/* long __dune_syscall6(long nr, long a, long b, long c, long d, long e, long f) */
+FUNC(__dune_syscall6)
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	mov	%rcx, %rdx
+	mov	%r8, %r10
+	mov	%r9, %r8
+	mov	8(%rsp), %r9
+	mov	%cs, %ecx
+	test	$3, %cl
+	jz	1f
+	syscall
+	ret
+1:	cmpb	$0, __dune_is_svm(%rip)
+	jne	2f
+	vmcall
+	ret
+2:	vmmcall
+	ret
+END(__dune_syscall6)
 
 /* long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c): DUNE_ASK_* */
 FUNC(__dune_hypercall)

@@ -4,18 +4,14 @@
  * Two hundred processes enter and exit one after the other, and nothing of
  * them stays: no memory, no reference to the module.
  *
- * Memory is what /proc/meminfo cannot name: the total less what is free (in
- * the per-CPU lists too), cached, anonymous, slab, stacks and page tables.
- * That is where pages that a module forgot show up, and little else: it moves
- * by some 100 KiB on an idle system, and a single page per process would be
- * 800.  Half of that is the limit; for the slab, 1 KiB per process.  Half of
- * the processes are killed rather than left to exit.
+ * A single page per process would be 800 KiB.  Half of that is the limit; for
+ * the slab, 1 KiB per process.  Half of the processes are killed rather than
+ * left to exit.
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
 #include "../child.h"
-
-#include <fcntl.h>
+#include "../meminfo.h"
 
 #define WARM_UP		40
 #define PROCESSES	200
@@ -27,79 +23,6 @@ static volatile struct {
 	int entered;
 	int cpl;
 } *report;
-
-/* A /proc file as text, cut at the buffer's size. */
-static void read_file(const char *file, char *buf, size_t size)
-{
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
-	size_t used = 0;
-	ssize_t n;
-
-	while (fd >= 0 && used < size - 1 && (n = read(fd, buf + used, size - 1 - used)) > 0)
-		used += (size_t)n;
-	if (fd >= 0)
-		close(fd);
-	buf[used] = '\0';
-}
-
-/* The sum of the numbers that follow @name at the start of a line. */
-static long sum_of(const char *text, const char *name)
-{
-	long sum = 0;
-
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		line += strspn(line, " \n");
-		if (!strncmp(line, name, strlen(name)))
-			sum += strtol(line + strlen(name), NULL, 10);
-	}
-	return sum;
-}
-
-struct memory {
-	long unnamed, slab;	/* KiB */
-};
-
-static struct memory measure(void)
-{
-	static const char *const named[] = {
-		"MemFree:", "Buffers:", "Cached:", "SwapCached:", "AnonPages:", "SReclaimable:",
-		"SUnreclaim:", "KernelStack:", "PageTables:", "SecPageTables:", "Percpu:",
-	};
-	static char text[1 << 16];
-	struct memory m;
-
-	read_file("/proc/meminfo", text, sizeof(text));
-	m.slab = sum_of(text, "SUnreclaim:");
-	m.unnamed = sum_of(text, "MemTotal:");
-	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++)
-		m.unnamed -= sum_of(text, named[i]);
-	read_file("/proc/zoneinfo", text, sizeof(text));
-	m.unnamed -= sum_of(text, "count:") * 4;
-	return m;
-}
-
-/* After the module's deferred work: a VM is freed once a grace period is over. */
-static struct memory settled(void)
-{
-	struct timespec nap = { 0, 500000000 };
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-	sync();
-	if (fd < 0 || write(fd, "3", 1) != 1)
-		ktap_note("drop_caches: %s", strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	nanosleep(&nap, NULL);
-	return measure();
-}
-
-static long references(void)
-{
-	char text[32];
-
-	read_file("/sys/module/dune/refcnt", text, sizeof(text));
-	return text[0] ? strtol(text, NULL, 10) : -1;
-}
 
 /* Native parent, Dune child. */
 static bool one(unsigned int i)
@@ -142,19 +65,19 @@ static unsigned int run(unsigned int processes)
 
 int main(void)
 {
-	struct memory before, after;
+	struct meminfo before, after;
 	long refs_before, refs_after;
 
 	ktap_plan(5 + DUNE_TEST_ENTER + DUNE_TEST_LEAVE);
 	report = child_shared(sizeof(*report));
 
 	ktap_eq(run(WARM_UP), WARM_UP, "%d processes to warm up", WARM_UP);
-	refs_before = references();
-	before = settled();
+	refs_before = meminfo_references();
+	before = meminfo_settled();
 	ktap_eq(run(PROCESSES), PROCESSES, "%d processes entered and ended as they should",
 		PROCESSES);
-	after = settled();
-	refs_after = references();
+	after = meminfo_settled();
+	refs_after = meminfo_references();
 
 	ktap_metric("page_growth", (after.unnamed - before.unnamed) * 1024, "bytes");
 	ktap_metric("slab_growth", (after.slab - before.slab) * 1024, "bytes");

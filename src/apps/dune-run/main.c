@@ -20,9 +20,6 @@
 #define EXIT_CANNOT	126	/* the program was found and cannot be started */
 #define EXIT_NOT_FOUND	127
 
-/* Not in every libdune: later programs of the process go through @loader. */
-extern int dune_exec_through(const char *loader) __attribute__((weak));
-
 struct options {
 	const char *argv0;
 	bool follow;
@@ -176,8 +173,6 @@ static void follow(void)
 	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
 	int ret;
 
-	if (!dune_exec_through)
-		return;
 	if (n <= 0)
 		die(EXIT_OWN, "reading /proc/self/exe: %s\n  next: mount /proc, or --no-follow",
 		    strerror(errno));

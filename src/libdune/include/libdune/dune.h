@@ -171,7 +171,7 @@ bool dune_in_guest(void);
  *
  * Each later execve(PATH, ARGV, ENVP) from Dune mode of a 64-bit ELF program or
  * of a script becomes an execve of the loader, with the same environment and the
- * arguments "--as" ARGV[0] "--" PATH ARGV[1]...  Programs with set-user-ID or
+ * arguments "--as" ARGV[0] "--path" "--" PATH ARGV[1]...  Programs with set-user-ID or
  * file capabilities, other formats and execveat() start natively, and so does
  * what a traced thread executes: a debugger means the program.  The loader is
  * found once, now: a later chroot() does not hide it.  For all threads and, by

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+/* dunelab: cpus=2 timeout=3000 slow */
+/* Ten thousand crashes of all kinds. */
+#define ROUNDS 625
+#include "crash.c"
