@@ -141,9 +141,31 @@ static long count(uint64_t argv)
 	return -E2BIG;
 }
 
-static long start_loader(const struct dune_regs *r, uint64_t *args, long n)
+/*
+ * A link of /proc that says where a file is: followed here, since to the loader
+ * /proc/self is itself.  The path to load; 0: what it names has no path any more.
+ */
+static uint64_t path_of(uint64_t path, char *buf, long size)
 {
-	static const char name[] = "dune-run", as[] = "--as", path[] = "--path", dashes[] = "--",
+	static const char proc[] = "/proc/";
+	const char *given = (const char *)path;
+	long n;
+
+	for (n = 0; proc[n]; n++)
+		if (given[n] != proc[n])
+			return path;
+	n = __dune_syscall3(SYS_readlink, path, buf, size - 1);
+	if (n < 0)
+		return path;	/* not a link */
+	buf[n] = '\0';
+	if (buf[0] != '/' || __dune_syscall4(SYS_faccessat, AT_FDCWD, buf, 1 /* X_OK */, 0))
+		return 0;
+	return (uint64_t)buf;
+}
+
+static long start_loader(const struct dune_regs *r, uint64_t path, uint64_t *args, long n)
+{
+	static const char name[] = "dune-run", as[] = "--as", is_path[] = "--path", dashes[] = "--",
 		empty[] = "";
 	uint64_t first = (uint64_t)empty;
 
@@ -152,9 +174,9 @@ static long start_loader(const struct dune_regs *r, uint64_t *args, long n)
 	args[0] = (uint64_t)name;
 	args[1] = (uint64_t)as;
 	args[2] = first;
-	args[3] = (uint64_t)path;
+	args[3] = (uint64_t)is_path;
 	args[4] = (uint64_t)dashes;
-	args[5] = r->rdi;
+	args[5] = path;
 	if (n > 1 && __dune_copy_in(&args[6], r->rsi + 8, 8 * (size_t)(n - 1)))
 		return -EFAULT;
 	args[n > 1 ? 6 + n - 1 : 6] = 0;
@@ -166,23 +188,27 @@ static long start_loader(const struct dune_regs *r, uint64_t *args, long n)
 long __dune_exec(struct dune_percpu *pc)
 {
 	const struct dune_regs *r = &pc->run->regs;
-	uint64_t few[NR_STACK_ARGS];
+	uint64_t few[NR_STACK_ARGS], path;
+	char link[4096];
 	long n, ret, size, p;
 
 	if (__dune_exec_fd < 0 || is_traced() || !is_loadable(r->rdi))
+		return __dune_forward(r);
+	path = path_of(r->rdi, link, sizeof(link));
+	if (!path)
 		return __dune_forward(r);
 	n = r->rsi ? count(r->rsi) : 0;
 	if (n < 0)
 		return n;
 	if (n + NR_OWN_ARGS + 2 <= NR_STACK_ARGS)
-		return start_loader(r, few, n);
+		return start_loader(r, path, few, n);
 
 	size = (n + NR_OWN_ARGS + 2) * 8;
 	p = __dune_syscall6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			    -1, 0);
 	if (p < 0 && p > -4096)
 		return p;
-	ret = start_loader(r, (uint64_t *)p, n);
+	ret = start_loader(r, path, (uint64_t *)p, n);
 	__dune_syscall3(SYS_munmap, p, size, 0);
 	return ret;
 }
