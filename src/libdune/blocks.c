@@ -229,20 +229,24 @@ void __dune_block_forget(struct dune_percpu *pc)
 }
 
 /*
- * The only thread in Dune mode is about to end the process: let go of the VM now.
- * An address space that ends with an MMU notifier waits for a grace period.
- * Not if there are other threads, which may still run.
+ * The only thread in Dune mode is about to end the process or its address space:
+ * let go of the VM now.  An address space that ends with an MMU notifier waits for
+ * a grace period.  Not if there are other threads, which may still run: false.
  */
-void __dune_release_vm(struct dune_percpu *pc)
+bool __dune_release_vm(struct dune_percpu *pc)
 {
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
 	for (uint32_t i = 0; i < nr; i++)
 		if (block_at(i) && block_at(i) != pc)
-			return;
-	__dune_syscall3(SYS_munmap, pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, 0);
+			return false;
+	raw_mmap((uint64_t)pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	__dune_syscall3(SYS_close, pc->vcpu_fd, 0, 0);
 	__dune_syscall3(SYS_close, dune_fd, 0, 0);
+	pc->vcpu_fd = -1;
+	dune_fd = -1;
+	return true;
 }
 
 /*

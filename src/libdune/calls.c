@@ -42,6 +42,7 @@ const uint8_t __dune_call_class[DUNE_NR_CALLS] = {
 	[SYS_exit]		= EXIT,
 	[SYS_exit_group]	= EXIT,
 	[SYS_execve]		= EXEC,
+	[SYS_execveat]		= EXEC,
 	[SYS_arch_prctl]	= FS_GS,
 	[SYS_rt_sigaction]	= SIGACTION,
 	[SYS_sigaltstack]	= SIGALTSTACK,

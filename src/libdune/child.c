@@ -26,7 +26,6 @@ struct clone_args {
 };
 
 #define CLONE_ARGS_MIN	64
-#define ERESTART_CLONE	(-85)	/* __dune_clone(): a signal came first */
 
 /* One call in the words of clone3, whatever it came as. */
 struct request {
@@ -172,7 +171,7 @@ static void after_shared(struct dune_percpu *pc, const struct request *q,
 		if (!(q->flags & CLONE_SIGHAND))
 			__dune_sigtable_free(child->sigs);
 		child->sigs = NULL;
-		if (ret == ERESTART_CLONE)
+		if (ret == -DUNE_ERESTART)
 			return;
 		__dune_block_destroy(child);
 	} else if (!(q->flags & CLONE_FILES)) {
@@ -202,7 +201,7 @@ void __dune_call_child(struct dune_percpu *pc)
 		if (child)
 			after_shared(pc, &q, child, fd, ret);
 	}
-	if (ret == ERESTART_CLONE)
+	if (ret == -DUNE_ERESTART)
 		__dune_take_back_call(pc);	/* and the signal is delivered first */
 	else
 		r->rax = (uint64_t)ret;
@@ -210,14 +209,18 @@ void __dune_call_child(struct dune_percpu *pc)
 
 /* ---- in the child ----------------------------------------------------- */
 
+static void cannot(long ret)
+{
+	__dune_message("a process cannot go on in Dune mode: errno %ld\n", -ret);
+	__dune_raise(SIGABRT, SI_USER, 0);
+}
+
 static void start(struct dune_percpu *pc)
 {
 	long ret = __dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_SET_STATE, &pc->child_state);
 
-	if (ret) {
-		__dune_message("a child cannot enter Dune mode: errno %ld\n", -ret);
-		__dune_raise(SIGABRT, SI_USER, 0);
-	}
+	if (ret)
+		cannot(ret);
 	pc->active = 1;
 }
 
@@ -227,26 +230,29 @@ void __dune_child_shared(struct dune_percpu *pc)
 	start(pc);
 }
 
+/* A VM and a vCPU for @pc, which has neither, with what is in its child_state and _regs. */
+void __dune_return_to_vm(struct dune_percpu *pc)
+{
+	int ret = __dune_attach();
+
+	if (!ret)
+		ret = __dune_vcpu_create(pc);
+	if (ret)
+		cannot(ret);
+	__dune_copy(&pc->run->regs, &pc->child_regs, sizeof(pc->child_regs));
+	start(pc);
+}
+
 /*
  * On the copy of the parent's host stack.  The vCPU's two pages were not
  * copied, and its descriptors are the parent's.
  */
 void __dune_child_copied(struct dune_percpu *pc)
 {
-	int ret;
-
 	pc->next_child = NULL;
 	pc->sigs->lock = 0;
-	__dune_forget_parent(pc);
-	ret = __dune_attach();
-	if (!ret)
-		ret = __dune_vcpu_create(pc);
-	if (ret) {
-		__dune_message("the child of a fork cannot enter Dune mode: errno %d\n", -ret);
-		__dune_raise(SIGABRT, SI_USER, 0);
-	}
 	pc->vforked = 0;
 	pc->alone = 0;
-	__dune_copy(&pc->run->regs, &pc->child_regs, sizeof(pc->child_regs));
-	start(pc);
+	__dune_forget_parent(pc);
+	__dune_return_to_vm(pc);
 }

@@ -163,10 +163,69 @@ static uint64_t path_of(uint64_t path, char *buf, long size)
 	return (uint64_t)buf;
 }
 
-static long start_loader(const struct dune_regs *r, uint64_t path, uint64_t *args, long n)
+/* What execve or execveat gets. */
+struct image {
+	long nr, a, b, c, d, e;
+};
+
+static long exec(struct dune_percpu *pc, const struct image *im)
 {
+	return __dune_exec_call(pc, im->nr, im->a, im->b, im->c, im->d, im->e);
+}
+
+/*
+ * An address space that ends with an MMU notifier waits for a grace period, and
+ * exec ends it: let go of the VM before, and take it back if exec fails.  Not
+ * where the address space lives on, and not if it is likely to fail.
+ */
+static long exec_released(struct dune_percpu *pc, const struct image *im)
+{
+	long ret = __dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_GET_STATE, &pc->child_state);
+
+	if (ret)
+		return ret;
+	__dune_copy(&pc->child_regs, &pc->run->regs, sizeof(pc->child_regs));
+	if (!__dune_release_vm(pc))
+		return exec(pc, im);
+	ret = exec(pc, im);
+	__dune_return_to_vm(pc);
+	return ret;
+}
+
+static long load(struct dune_percpu *pc, const struct image *im)
+{
+	long ret;
+
+	if (pc->vforked || pc->alone)
+		ret = exec(pc, im);
+	else
+		ret = exec_released(pc, im);
+	if (ret == -DUNE_ERESTART) {	/* a signal comes first */
+		__dune_take_back_call(pc);
+		return (long)pc->run->regs.rax;
+	}
+	return ret;
+}
+
+static long load_plain(struct dune_percpu *pc)
+{
+	const struct dune_regs *r = &pc->run->regs;
+	struct image im = { (long)r->rax, (long)r->rdi, (long)r->rsi, (long)r->rdx, (long)r->r10,
+			    (long)r->r8 };
+
+	if (r->rax == SYS_execve &&
+	    __dune_syscall4(SYS_faccessat, AT_FDCWD, r->rdi, 1 /* X_OK */, 0))
+		return exec(pc, &im);	/* fails */
+	return load(pc, &im);
+}
+
+static long start_loader(struct dune_percpu *pc, uint64_t path, uint64_t *args, long n)
+{
+	const struct dune_regs *r = &pc->run->regs;
 	static const char name[] = "dune-run", as[] = "--as", is_path[] = "--path", dashes[] = "--",
 		empty[] = "";
+	struct image im = { SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)r->rdx,
+			    AT_EMPTY_PATH };
 	uint64_t first = (uint64_t)empty;
 
 	if (n && __dune_copy_in(&first, r->rsi, 8))
@@ -180,11 +239,10 @@ static long start_loader(const struct dune_regs *r, uint64_t path, uint64_t *arg
 	if (n > 1 && __dune_copy_in(&args[6], r->rsi + 8, 8 * (size_t)(n - 1)))
 		return -EFAULT;
 	args[n > 1 ? 6 + n - 1 : 6] = 0;
-	return __dune_syscall6(SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)r->rdx,
-			       AT_EMPTY_PATH, 0);
+	return load(pc, &im);
 }
 
-/* execve().  execveat() is left to the kernel: what it starts is outside Dune mode. */
+/* execve(), execveat().  What the latter starts is outside Dune mode. */
 long __dune_exec(struct dune_percpu *pc)
 {
 	const struct dune_regs *r = &pc->run->regs;
@@ -192,23 +250,23 @@ long __dune_exec(struct dune_percpu *pc)
 	char link[4096];
 	long n, ret, size, p;
 
-	if (__dune_exec_fd < 0 || is_traced() || !is_loadable(r->rdi))
-		return __dune_forward(r);
+	if (r->rax != SYS_execve || __dune_exec_fd < 0 || is_traced() || !is_loadable(r->rdi))
+		return load_plain(pc);
 	path = path_of(r->rdi, link, sizeof(link));
 	if (!path)
-		return __dune_forward(r);
+		return load_plain(pc);
 	n = r->rsi ? count(r->rsi) : 0;
 	if (n < 0)
 		return n;
 	if (n + NR_OWN_ARGS + 2 <= NR_STACK_ARGS)
-		return start_loader(r, path, few, n);
+		return start_loader(pc, path, few, n);
 
 	size = (n + NR_OWN_ARGS + 2) * 8;
 	p = __dune_syscall6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			    -1, 0);
 	if (p < 0 && p > -4096)
 		return p;
-	ret = start_loader(r, path, (uint64_t *)p, n);
+	ret = start_loader(pc, path, (uint64_t *)p, n);
 	__dune_syscall3(SYS_munmap, p, size, 0);
 	return ret;
 }

@@ -153,7 +153,7 @@ END(__dune_host_start)
  *
  * With a signal put off the call is not made: -ERESTART (it has not begun).
  */
-#define ERESTART	85
+#define ERESTART	85	/* DUNE_ERESTART */
 
 FUNC(__dune_clone)
 	push	%rbx
@@ -196,6 +196,35 @@ LABEL(__dune_clone_done)
 	mov	%rbx, %rdi
 	jmp	__dune_host_start
 END(__dune_clone)
+
+/*
+ * long __dune_exec_call(struct dune_percpu *pc, long nr, long a, long b, long c,
+ *			 long d, long e)
+ *
+ * execve or execveat.  The mask of a signal that was put off would become the
+ * new program's: with one, or when one comes now, -ERESTART and no call.
+ */
+FUNC(__dune_exec_call)
+	push	%rbx
+	mov	%rdi, %rbx
+	mov	%rsi, %rax
+	mov	%rdx, %rdi
+	mov	%rcx, %rsi
+	mov	%r8, %rdx
+	mov	%r9, %r10
+	mov	16(%rsp), %r8
+LABEL(__dune_exec_check)
+	cmpl	$0, PC_DEFERRED(%rbx)
+	jne	1f
+LABEL(__dune_exec_insn)
+	syscall
+	pop	%rbx
+	ret
+LABEL(__dune_exec_put_off)
+1:	mov	$-ERESTART, %rax
+	pop	%rbx
+	ret
+END(__dune_exec_call)
 
 /*
  * void __dune_leave(const struct dune_regs *regs), does not return

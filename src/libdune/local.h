@@ -59,6 +59,7 @@ static inline void __dune_copy(void *to, const void *from, size_t n)
 
 #define DUNE_HYPERCALL_LEN	3	/* VMCALL and VMMCALL */
 #define DUNE_SYSCALL_LEN	2
+#define DUNE_ERESTART	85	/* host_asm.S: a signal comes before the call */
 
 /* init.c */
 extern struct dune_info __dune_info;
@@ -77,7 +78,7 @@ int __dune_fork_init(void);
 struct dune_percpu *__dune_block_create(int *err);
 void __dune_block_destroy(struct dune_percpu *pc);
 void __dune_block_forget(struct dune_percpu *pc);
-void __dune_release_vm(struct dune_percpu *pc);
+bool __dune_release_vm(struct dune_percpu *pc);
 struct dune_percpu *__dune_block_around(uint64_t addr);
 int __dune_vcpu_create(struct dune_percpu *pc);
 void __dune_forget_parent(struct dune_percpu *own);
@@ -122,6 +123,7 @@ void __dune_frame_fpu_load(void *area);
 /* host_asm.S: see the comments there */
 int __dune_enter_guest(struct dune_percpu *pc);
 long __dune_clone(struct dune_percpu *pc, const struct dune_regs *call, struct dune_percpu *child);
+long __dune_exec_call(struct dune_percpu *pc, long nr, long a, long b, long c, long d, long e);
 void __dune_leave(const struct dune_regs *regs) __attribute__((noreturn));
 void __dune_unmap_and_exit(void *block, size_t len, long status, long nr)
 	__attribute__((noreturn));
@@ -140,6 +142,7 @@ void __dune_host_call(struct dune_percpu *pc);
 void __dune_call_child(struct dune_percpu *pc);
 void __dune_child_shared(struct dune_percpu *pc);
 void __dune_child_copied(struct dune_percpu *pc);
+void __dune_return_to_vm(struct dune_percpu *pc);
 
 /* signal.c, sigaction.c, sigframe.c: see sigframe.h */
 extern struct dune_sigtable __dune_sigs;

@@ -11,7 +11,8 @@
 
 extern const char __dune_run_done[], __dune_call_load[],
 	__dune_call_insn[], __dune_call_done[], __dune_call_stored[], __dune_host_c[],
-	__dune_clone_check[], __dune_clone_insn[], __dune_copy_words[], __dune_copy_bytes[],
+	__dune_clone_check[], __dune_clone_insn[], __dune_exec_check[],
+	__dune_exec_insn[], __dune_exec_put_off[], __dune_copy_words[], __dune_copy_bytes[],
 	__dune_copy_refused[];
 
 #define SIG_DFL_	0
@@ -264,6 +265,8 @@ static void interrupt_guest(struct dune_percpu *pc, int sig, const siginfo_t *in
 	base = interrupted ? call_mask(&pc->run->regs, mask) : mask;
 	if (!complete(pc, uc)) {
 		put_off(pc, sig, info, uc);
+		if (within(uc->rip, __dune_exec_check, __dune_exec_insn))
+			uc->rip = (uint64_t)__dune_exec_put_off;
 		return;
 	}
 	resume_host(pc, uc);
