@@ -110,6 +110,7 @@ struct dune_event {
 
 struct dune_vcpu {
 	struct dune_vm *vm;
+	struct file *vm_file;		/* keeps it */
 	struct pid *owner;		/* the thread that may run it; NULL until the first use */
 	struct list_head link;		/* all vCPUs, for debugfs */
 
@@ -257,7 +258,7 @@ bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long 
 void dune_mmu_cache_free(struct dune_mmu_cache *cache);
 
 /* vcpu.c */
-int dune_vcpu_create(struct dune_vm *vm);
+int dune_vcpu_create(struct file *file);
 bool dune_state_valid(const struct dune_state *st);
 void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
 void dune_skip_insn(struct dune_vcpu *vcpu);

@@ -26,21 +26,21 @@ static u64 *gpr(struct dune_vcpu *vcpu, u8 nr)
  */
 u64 dune_cr4_allowed(void)
 {
+	static const struct {
+		u16 cpu;
+		u32 cr4;
+	} map[] = {
+#define BOTH(feature, bit)	{ X86_FEATURE_##feature, X86_CR4_##bit }
+		BOTH(OSXSAVE, OSXSAVE), BOTH(FSGSBASE, FSGSBASE), BOTH(PCID, PCIDE),
+		BOTH(SMEP, SMEP), BOTH(SMAP, SMAP), BOTH(OSPKE, PKE),
+	};
 	u64 bits = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_OSFXSR |
 		   X86_CR4_OSXMMEXCPT;
+	int i;
 
-	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
-		bits |= X86_CR4_OSXSAVE;
-	if (boot_cpu_has(X86_FEATURE_FSGSBASE))
-		bits |= X86_CR4_FSGSBASE;
-	if (boot_cpu_has(X86_FEATURE_PCID))
-		bits |= X86_CR4_PCIDE;
-	if (boot_cpu_has(X86_FEATURE_SMEP))
-		bits |= X86_CR4_SMEP;
-	if (boot_cpu_has(X86_FEATURE_SMAP))
-		bits |= X86_CR4_SMAP;
-	if (boot_cpu_has(X86_FEATURE_OSPKE))
-		bits |= X86_CR4_PKE;
+	for (i = 0; i < ARRAY_SIZE(map); i++)
+		if (boot_cpu_has(map[i].cpu))
+			bits |= map[i].cr4;
 	return bits;
 }
 

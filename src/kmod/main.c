@@ -49,24 +49,20 @@ static int dune_release(struct inode *inode, struct file *file)
 
 static u64 dune_features(void)
 {
+	static const struct {
+		u16 cpu;
+		u64 dune;
+	} map[] = {
+#define BOTH(name)	{ X86_FEATURE_##name, DUNE_FEAT_##name }
+		BOTH(PCID), BOTH(INVPCID), BOTH(SMEP), BOTH(SMAP), BOTH(FSGSBASE), BOTH(XSAVE),
+		BOTH(PKU), { X86_FEATURE_GBPAGES, DUNE_FEAT_1GB_PAGES },
+	};
 	u64 f = DUNE_FEAT_NX;	/* both vendors' long mode has it here */
+	int i;
 
-	if (boot_cpu_has(X86_FEATURE_GBPAGES))
-		f |= DUNE_FEAT_1GB_PAGES;
-	if (boot_cpu_has(X86_FEATURE_PCID))
-		f |= DUNE_FEAT_PCID;
-	if (boot_cpu_has(X86_FEATURE_INVPCID))
-		f |= DUNE_FEAT_INVPCID;
-	if (boot_cpu_has(X86_FEATURE_SMEP))
-		f |= DUNE_FEAT_SMEP;
-	if (boot_cpu_has(X86_FEATURE_SMAP))
-		f |= DUNE_FEAT_SMAP;
-	if (boot_cpu_has(X86_FEATURE_FSGSBASE))
-		f |= DUNE_FEAT_FSGSBASE;
-	if (boot_cpu_has(X86_FEATURE_XSAVE))
-		f |= DUNE_FEAT_XSAVE;
-	if (boot_cpu_has(X86_FEATURE_PKU))
-		f |= DUNE_FEAT_PKU;
+	for (i = 0; i < ARRAY_SIZE(map); i++)
+		if (boot_cpu_has(map[i].cpu))
+			f |= map[i].dune;
 	return f;
 }
 
@@ -132,7 +128,7 @@ static long dune_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case DUNE_SET_WINDOWS:
 		return dune_set_windows(vm, (void __user *)arg);
 	case DUNE_CREATE_VCPU:
-		return arg ? -EINVAL : dune_vcpu_create(vm);
+		return arg ? -EINVAL : dune_vcpu_create(file);
 	default:
 		return -ENOTTY;
 	}

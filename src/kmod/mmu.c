@@ -81,7 +81,8 @@ int dune_mmu_init(struct dune_vm *vm)
 
 void dune_mmu_free(struct dune_vm *vm)
 {
-	free_table(vm->root, vm->levels);
+	if (vm->root)
+		free_table(vm->root, vm->levels);
 }
 
 static int cache_fill(struct dune_mmu_cache *cache)

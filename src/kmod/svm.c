@@ -231,67 +231,53 @@ static void svm_vcpu_free(struct dune_vcpu *vcpu)
 	kfree(svm);
 }
 
-static void set_seg(struct vmcb_seg *seg, u16 selector, u16 attrib, u32 limit, u64 base)
-{
-	seg->selector = selector;
-	seg->attrib = attrib;
-	seg->limit = limit;
-	seg->base = base;
-}
+/* Fields that dune_state and the VMCB have alike. */
+static const struct {
+	u16 at;
+	u8 offset, size;
+} state_fields[] = {
+#define STATE(f, m)	{ offsetof(struct vmcb_save_area, f), offsetof(struct dune_state, m),	\
+			  sizeof_field(struct dune_state, m) }
+	STATE(cr0, cr0), STATE(cr3, cr3), STATE(fs.base, fs_base), STATE(gs.base, gs_base),
+	STATE(kernel_gs_base, kernel_gs_base), STATE(gdtr.base, gdt_base),
+	STATE(gdtr.limit, gdt_limit), STATE(idtr.base, idt_base), STATE(idtr.limit, idt_limit),
+	STATE(tr.selector, tr), STATE(tr.base, tr_base), STATE(tr.limit, tr_limit),
+	STATE(star, star), STATE(lstar, lstar), STATE(cstar, cstar), STATE(sfmask, sfmask),
+	STATE(cs.selector, cs), STATE(ss.selector, ss),
+};
 
 static void svm_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 {
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
-	int cpl = st->cs & 3;
+	struct vmcb_seg *seg = &s->es;
+	int i, cpl = st->cs & 3;
 
-	set_seg(&s->cs, st->cs, SEG_CODE64(cpl), ~0U, 0);
-	set_seg(&s->ss, st->ss, SEG_DATA(cpl), ~0U, 0);
-	set_seg(&s->ds, 0, SEG_DATA(3), ~0U, 0);
-	set_seg(&s->es, 0, SEG_DATA(3), ~0U, 0);
-	set_seg(&s->fs, 0, SEG_DATA(3), ~0U, st->fs_base);
-	set_seg(&s->gs, 0, SEG_DATA(3), ~0U, st->gs_base);
-	set_seg(&s->tr, st->tr, SEG_TSS64_BUSY, st->tr_limit, st->tr_base);
-	set_seg(&s->ldtr, 0, 0, 0, 0);
-	set_seg(&s->gdtr, 0, 0, st->gdt_limit, st->gdt_base);
-	set_seg(&s->idtr, 0, 0, st->idt_limit, st->idt_base);
+	for (i = 0; i < 6; i++)		/* ES CS SS DS FS GS: flat */
+		seg[i] = (struct vmcb_seg) { .attrib = SEG_DATA(3), .limit = ~0U };
+	s->cs.attrib = SEG_CODE64(cpl);
+	s->ss.attrib = SEG_DATA(cpl);
+	s->tr.attrib = SEG_TSS64_BUSY;
+	s->ldtr = (struct vmcb_seg) { };
+	for (i = 0; i < ARRAY_SIZE(state_fields); i++)
+		memcpy((void *)s + state_fields[i].at, (void *)st + state_fields[i].offset,
+		       state_fields[i].size);
 	s->cpl = cpl;
 	s->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX | EFER_SVME;
-	s->cr0 = st->cr0;
-	s->cr3 = st->cr3;
 	s->cr4 = st->cr4 | X86_CR4_MCE;
 	s->dr6 = DR6_RESERVED;
 	s->dr7 = DR7_FIXED_1;
 	s->g_pat = 0x0007040600070406ULL;	/* power-up value, APM 7.8.2 */
-	s->kernel_gs_base = st->kernel_gs_base;
-	s->star = st->star;
-	s->lstar = st->lstar;
-	s->cstar = st->cstar;
-	s->sfmask = st->sfmask;
 }
 
 static void svm_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
 {
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
+	int i;
 
-	st->cr0 = s->cr0;
-	st->cr3 = s->cr3;
+	for (i = 0; i < ARRAY_SIZE(state_fields); i++)
+		memcpy((void *)st + state_fields[i].offset, (void *)s + state_fields[i].at,
+		       state_fields[i].size);
 	st->cr4 = s->cr4 & ~X86_CR4_MCE;
-	st->fs_base = s->fs.base;
-	st->gs_base = s->gs.base;
-	st->kernel_gs_base = s->kernel_gs_base;
-	st->gdt_base = s->gdtr.base;
-	st->gdt_limit = s->gdtr.limit;
-	st->idt_base = s->idtr.base;
-	st->idt_limit = s->idtr.limit;
-	st->tr = s->tr.selector;
-	st->tr_base = s->tr.base;
-	st->tr_limit = s->tr.limit;
-	st->star = s->star;
-	st->lstar = s->lstar;
-	st->cstar = s->cstar;
-	st->sfmask = s->sfmask;
-	st->cs = s->cs.selector;
-	st->ss = s->ss.selector;
 }
 
 /*
@@ -405,49 +391,33 @@ static void decode_exception(struct dune_exit *x, struct vmcb *vmcb)
  * without NRIPS, where it is to be skipped.
  */
 static const struct {
-	u8 code;	/* below 0x100 all */
 	u8 stat, vector, len;
 } plain_exits[] = {
-	{ SVM_EXIT_INTR,	DUNE_STAT_INTERRUPT },
-	{ SVM_EXIT_SMI,		DUNE_STAT_INTERRUPT },
-	{ SVM_EXIT_INIT,	DUNE_STAT_INTERRUPT },
-	{ SVM_EXIT_NMI,		DUNE_STAT_NMI },	/* the host's at STGI */
-	{ SVM_EXIT_VMMCALL,	DUNE_STAT_HYPERCALL, 0, 3 },
-	{ SVM_EXIT_CPUID,	DUNE_STAT_CPUID, 0, 2 },
-	{ SVM_EXIT_MSR,		DUNE_STAT_MSR, 0, 2 },
-	{ SVM_EXIT_IOIO,	DUNE_STAT_IO },
-	{ SVM_EXIT_HLT,		DUNE_STAT_HLT, 0, 1 },
-	{ SVM_EXIT_SHUTDOWN,	DUNE_STAT_SHUTDOWN },
-	{ SVM_EXIT_INVD,	DUNE_STAT_INSN, DUNE_INSN_SKIP, 2 },
-	{ SVM_EXIT_WBINVD,	DUNE_STAT_INSN, DUNE_INSN_SKIP, 2 },
-	{ SVM_EXIT_XSETBV,	DUNE_STAT_INSN, X86_TRAP_GP },
-	{ SVM_EXIT_RDPMC,	DUNE_STAT_INSN, X86_TRAP_GP },
-	{ SVM_EXIT_TASK_SWITCH,	DUNE_STAT_INSN, X86_TRAP_GP },
-	{ SVM_EXIT_VMRUN,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_VMLOAD,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_VMSAVE,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_STGI,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_CLGI,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_SKINIT,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_INVLPGA,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_MONITOR,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_MWAIT,	DUNE_STAT_INSN, X86_TRAP_UD },
-	{ SVM_EXIT_RSM,		DUNE_STAT_INSN, X86_TRAP_UD },
+#define UD	{ DUNE_STAT_INSN, X86_TRAP_UD }
+#define GP	{ DUNE_STAT_INSN, X86_TRAP_GP }
+#define SKIP	{ DUNE_STAT_INSN, DUNE_INSN_SKIP, 2 }
+	[SVM_EXIT_INTR] = { DUNE_STAT_INTERRUPT },	[SVM_EXIT_SMI] = { DUNE_STAT_INTERRUPT },
+	[SVM_EXIT_INIT] = { DUNE_STAT_INTERRUPT },	/* NMI: the host's at STGI */
+	[SVM_EXIT_NMI] = { DUNE_STAT_NMI },
+	[SVM_EXIT_SHUTDOWN] = { DUNE_STAT_SHUTDOWN },
+	[SVM_EXIT_CPUID] = { DUNE_STAT_CPUID, 0, 2 },	[SVM_EXIT_MSR] = { DUNE_STAT_MSR, 0, 2 },
+	[SVM_EXIT_HLT] = { DUNE_STAT_HLT, 0, 1 },	[SVM_EXIT_IOIO] = { DUNE_STAT_IO },
+	[SVM_EXIT_INVD] = SKIP,		[SVM_EXIT_WBINVD] = SKIP,
+	[SVM_EXIT_XSETBV] = GP,		[SVM_EXIT_RDPMC] = GP,		[SVM_EXIT_TASK_SWITCH] = GP,
+	[SVM_EXIT_VMRUN] = UD,		[SVM_EXIT_VMLOAD] = UD,		[SVM_EXIT_VMSAVE] = UD,
+	[SVM_EXIT_STGI] = UD,		[SVM_EXIT_CLGI] = UD,		[SVM_EXIT_SKINIT] = UD,
+	[SVM_EXIT_INVLPGA] = UD,	[SVM_EXIT_MONITOR] = UD,	[SVM_EXIT_MWAIT] = UD,
+	[SVM_EXIT_RSM] = UD,
 };
 
 static void decode_plain(struct dune_exit *x, u32 code)
 {
-	int i;
-
 	x->stat = DUNE_STAT_OTHER;
-	for (i = 0; i < ARRAY_SIZE(plain_exits); i++) {
-		if (plain_exits[i].code != code)
-			continue;
-		x->stat = plain_exits[i].stat;
-		x->vector = plain_exits[i].vector;
-		x->insn_len = plain_exits[i].len;
-		break;
-	}
+	if (code >= ARRAY_SIZE(plain_exits) || !plain_exits[code].stat)
+		return;
+	x->stat = plain_exits[code].stat;
+	x->vector = plain_exits[code].vector;
+	x->insn_len = plain_exits[code].len;
 }
 
 static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
@@ -462,7 +432,9 @@ static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
 		.hw_info = info,
 		.write = info & 1,	/* of an MSR exit */
 	};
-	if (code == SVM_EXIT_NPF)
+	if (code == SVM_EXIT_VMMCALL)
+		x->insn_len = 3;	/* DUNE_STAT_HYPERCALL is 0 */
+	else if (code == SVM_EXIT_NPF)
 		decode_npf(x, vmcb);
 	else if (code >= SVM_EXIT_READ_CR0 && code <= SVM_EXIT_WRITE_DR0 + 15)
 		decode_mov(x, code, info);
@@ -520,16 +492,7 @@ static u64 svm_read_cr(struct dune_vcpu *vcpu, int cr)
 {
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
 
-	switch (cr) {
-	case 0:
-		return s->cr0;
-	case 3:
-		return s->cr3;
-	case 4:
-		return s->cr4 & ~X86_CR4_MCE;
-	default:
-		return 0;
-	}
+	return cr == 0 ? s->cr0 : cr == 3 ? s->cr3 : s->cr4 & ~X86_CR4_MCE;
 }
 
 static void svm_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)

@@ -409,14 +409,16 @@ static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 	return vm_insert_page(vma, vma->vm_start, virt_to_page(page));
 }
 
+/* Also of a vCPU that was made in part. */
 static void vcpu_free(struct dune_vcpu *vcpu)
 {
+	if (vcpu->arch)
+		dune_ops->vcpu_free(vcpu);
 	dune_mmu_cache_free(&vcpu->cache);
 	free_page((unsigned long)vcpu->stats);
 	free_page((unsigned long)vcpu->run);
 	put_pid(vcpu->owner);
-	dune_vm_put(vcpu->vm);
-	dune_cpu_put();
+	fput(vcpu->vm_file);
 	kfree(vcpu);
 }
 
@@ -425,7 +427,6 @@ static int vcpu_release(struct inode *inode, struct file *file)
 	struct dune_vcpu *vcpu = file->private_data;
 
 	dune_stats_del(vcpu);
-	dune_ops->vcpu_free(vcpu);
 	vcpu_free(vcpu);
 	return 0;
 }
@@ -441,31 +442,19 @@ static const struct file_operations vcpu_fops = {
 /**
  * dune_vcpu_create - make a vCPU, which belongs to nobody yet
  *
- * It holds references to the VM and to the extension, so that it may
- * outlive the descriptor of the VM.  Return: a descriptor or -errno.
+ * It keeps the VM's @file, and so the VM and the extension, when user space
+ * has closed it.  Return: a descriptor or -errno.
  */
-int dune_vcpu_create(struct dune_vm *vm)
+int dune_vcpu_create(struct file *file)
 {
 	struct dune_vcpu *vcpu;
-	int ret;
+	int ret = -ENOMEM;
 
-	ret = dune_cpu_get();
-	if (ret)
-		return ret;
-	ret = -ENOMEM;
 	vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
-	if (!vcpu) {
-		dune_cpu_put();
+	if (!vcpu)
 		return -ENOMEM;
-	}
-	/* The caller's descriptor holds the VM; this takes one more count. */
-	vcpu->vm = dune_vm_get(current->mm);
-	if (IS_ERR(vcpu->vm)) {
-		ret = PTR_ERR(vcpu->vm);
-		kfree(vcpu);
-		dune_cpu_put();
-		return ret;
-	}
+	vcpu->vm_file = get_file(file);
+	vcpu->vm = file->private_data;
 	vcpu->last_cpu = -1;
 	vcpu->dr6 = DR6_RESERVED;
 	vcpu->run = (struct dune_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
@@ -480,9 +469,7 @@ int dune_vcpu_create(struct dune_vm *vm)
 	ret = anon_inode_getfd("dune-vcpu", &vcpu_fops, vcpu, O_RDWR | O_CLOEXEC);
 	if (ret >= 0)
 		return ret;
-
 	dune_stats_del(vcpu);
-	dune_ops->vcpu_free(vcpu);
 err_free:
 	vcpu_free(vcpu);
 	return ret;

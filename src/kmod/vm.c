@@ -23,6 +23,7 @@ static struct dune_vm *to_vm(struct mmu_notifier *mn)
 	return container_of(mn, struct dune_vm, mn);
 }
 
+/* Also of a VM that was made in part. */
 static void vm_destroy(struct dune_vm *vm)
 {
 	dune_mmu_free(vm);
@@ -46,22 +47,12 @@ static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
 	vm->levels = dune_ops->levels;
 	vm->max_windows = 1U << (dune_ops->gpa_bits - DUNE_WINDOW_SHIFT);
 
-	if (!zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT))
-		goto err_vm;
 	vm->windows = kvcalloc(vm->max_windows, sizeof(*vm->windows),
 			       GFP_KERNEL_ACCOUNT);
-	if (!vm->windows)
-		goto err_mask;
-	if (dune_mmu_init(vm))
-		goto err_windows;
-	return &vm->mn;
-
-err_windows:
-	kvfree(vm->windows);
-err_mask:
-	free_cpumask_var(vm->running);
-err_vm:
-	kfree(vm);
+	if (zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT) && vm->windows &&
+	    !dune_mmu_init(vm))
+		return &vm->mn;
+	vm_destroy(vm);
 	return ERR_PTR(-ENOMEM);
 }
 
