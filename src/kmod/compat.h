@@ -19,11 +19,13 @@
 
 #else /* !__ASSEMBLY__ */
 
+#include <linux/cpu.h>
 #include <linux/mm.h>
 #include <linux/vtime.h>
 #include <asm/debugreg.h>
 #include <asm/fpu/api.h>
 #include <asm/msr.h>
+#include <asm/processor.h>
 #include <asm/svm.h>
 
 /* 6.18 renamed the header of xfer_to_guest_mode_work_pending(). */
@@ -138,6 +140,19 @@ static inline bool dune_clears_cpu_buffers(void)
 	return boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF);
 #else
 	return boot_cpu_has_bug(X86_BUG_MDS) || boot_cpu_has_bug(X86_BUG_TAA);
+#endif
+}
+
+/*
+ * Was the kernel told to leave L1TF alone (l1tf=off, mitigations=off)?  From
+ * 6.19 on l1tf_mitigation is KVM's alone, and l1tf=off by itself is not seen.
+ */
+static inline bool dune_l1tf_off(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+	return l1tf_mitigation == L1TF_MITIGATION_OFF;
+#else
+	return cpu_mitigations_off();
 #endif
 }
 

@@ -11,7 +11,8 @@
  * thread's own, inside and outside.  All else exits and is refused.
  *
  * Speculation: a guest is a process and a virtual machine at once.
- *   L1TF            L1D is flushed before every entry (KVM: before most)
+ *   L1TF            L1D is flushed before every entry (KVM: before most),
+ *                   unless the kernel was told to leave L1TF alone
  *   MDS, TAA, RFDS  VERW right before entry
  *   Spectre v2      the return stack buffer is filled after the exit, legacy
  *                   IBRS set again; enhanced IBRS and retpolines need nothing
@@ -46,7 +47,7 @@ bool vmx_clear_buffers __ro_after_init, vmx_has_debugctl __ro_after_init;
 
 bool vmx_l1d_flush = true;
 module_param_named(l1d_flush, vmx_l1d_flush, bool, 0444);
-MODULE_PARM_DESC(l1d_flush, "VT-x on CPUs with L1TF: flush the L1 data cache before every entry (default: on)");
+MODULE_PARM_DESC(l1d_flush, "VT-x on CPUs with L1TF: flush the L1 data cache before every entry (default: on, off where the kernel runs with l1tf=off or mitigations=off)");
 
 static int missing(const char *what)
 {
@@ -146,6 +147,26 @@ static int vmx_check_controls(void)
 	return 0;
 }
 
+static void vmx_check_l1tf(void)
+{
+	u64 caps = 0;
+
+	if (!boot_cpu_has_bug(X86_BUG_L1TF)) {
+		vmx_l1d_flush = false;
+		return;
+	}
+	/* A hypervisor below that flushes for us says so. */
+	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
+		rdmsrq(MSR_IA32_ARCH_CAPABILITIES, caps);
+	if (caps & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH || dune_l1tf_off())
+		vmx_l1d_flush = false;
+	pr_info("this CPU has L1TF; its L1 data cache is %s\n",
+		vmx_l1d_flush ? "flushed before every entry" :
+		caps & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH ? "flushed by the hypervisor below" :
+		dune_l1tf_off() ? "not flushed, as the kernel's command line wants it" :
+		"not flushed, as l1d_flush=0 wants it");
+}
+
 static int vmx_check(void)
 {
 	u64 val;
@@ -176,12 +197,7 @@ static int vmx_check(void)
 				     !(val & VMX_EPT_2MB_PAGE_BIT) ? 1 :
 				     !(val & VMX_EPT_1GB_PAGE_BIT) ? 2 : 3;
 
-	/* A hypervisor below that flushes for us says so. */
-	val = 0;
-	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
-		rdmsrq(MSR_IA32_ARCH_CAPABILITIES, val);
-	if (!boot_cpu_has_bug(X86_BUG_L1TF) || val & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH)
-		vmx_l1d_flush = false;
+	vmx_check_l1tf();
 	vmx_clear_buffers = dune_clears_cpu_buffers();
 	vmx_has_debugctl = msr_works(MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_BTF);
 	return 0;
