@@ -67,37 +67,10 @@ static inline void dune_vm_flags_mod(struct vm_area_struct *vma,
 #endif
 }
 
-/*
- * The page frame that a PFN mapping has at @addr.  mmap_lock is held and
- * the page was faulted in.  6.12 replaced follow_pte().
- */
-static inline int dune_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
-				  unsigned long *pfn, bool *writable)
-{
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
-	spinlock_t *ptl;	/* of the page table */
-	pte_t *pte;
-	int ret;
-
-	ret = follow_pte(vma->vm_mm, addr, &pte, &ptl);
-	if (ret)
-		return ret;
-	*pfn = pte_pfn(*pte);
-	*writable = pte_write(*pte);
-	pte_unmap_unlock(pte, ptl);
-#else
-	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
-	int ret;
-
-	ret = follow_pfnmap_start(&args);
-	if (ret)
-		return ret;
-	*pfn = args.pfn;
-	*writable = args.writable;
-	follow_pfnmap_end(&args);
+/* Since 6.0 a fault may be done and mmap_lock gone. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 0, 0)
+#define VM_FAULT_COMPLETED	0
 #endif
-	return 0;
-}
 
 /*
  * Load the thread's FPU registers, which another task used meanwhile.  IRQs

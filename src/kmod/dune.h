@@ -55,7 +55,6 @@ struct dune_vm {
 	spinlock_t mmu_lock;
 	u64 *root;
 	int levels;			/* 4, or 5 on SVM under a 5-level host */
-	unsigned long inv_seq;		/* mmu_lock: bumped when an invalidation ends */
 	unsigned int inv_active;	/* mmu_lock: invalidations under way */
 	unsigned long inv_start, inv_end;	/* mmu_lock: what they cover */
 	atomic64_t tlb_gen;		/* bumped whenever entries were removed */

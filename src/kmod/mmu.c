@@ -2,22 +2,24 @@
 /*
  * The second stage: a mirror of the mm's page tables.
  *
- * An entry exists only because a fault looked the page up in the mm, and
+ * An entry exists only because a fault read it from the mm's tables, and
  * goes away as soon as the mm says so through the notifier.  No page is
- * pinned.  The order that keeps this right (as in KVM):
+ * pinned or counted.  The order that keeps this right:
  *
- *   fault:       seq = inv_seq; look the page up; mmu_lock; if inv_seq moved
- *                or an invalidation of that address is under way, drop the
- *                page and try again; else install; unlock
+ *   fault:       mmu_lock; if no invalidation of that address is under way,
+ *                read the mm's entry and install; unlock
  *   invalidate:  mmu_lock; inv_active++; remove entries; flush; unlock; the
- *                mm changes its tables; mmu_lock; inv_seq++; inv_active--
+ *                mm changes its tables; mmu_lock; inv_active--
+ *
+ * So what a fault reads stays true until somebody who takes mmu_lock removes
+ * the copy.  Where the mm's tables allow no such access the mm's own fault
+ * handler is asked, without mmu_lock, and the tables are read again.
  *
  * Flushing: bump tlb_gen, then interrupt every CPU in vm->running and wait.
  * A vCPU sets its bit before it reads tlb_gen, so it either sees the new
  * value and flushes on entry, or is seen in the mask and leaves guest mode.
  */
 #include <linux/mm.h>
-#include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -30,12 +32,11 @@
 
 #define ENTRY_ADDR	0x000ffffffffff000ULL
 
-/* What the mm answered for one address. */
+/* What the mm's tables say about one address. */
 struct mmu_page {
-	struct page *page;	/* counted, or NULL for a PFN mapping */
 	u64 pfn;
 	u32 access;
-	bool uc;
+	int level;		/* of the leaf */
 };
 
 static inline int level_shift(int level)
@@ -114,9 +115,8 @@ static void flush_all(struct dune_vm *vm)
 
 	atomic64_inc(&vm->tlb_gen);
 	smp_mb__after_atomic();	/* pairs with vcpu.c, before it reads tlb_gen */
-	preempt_disable();
-	smp_call_function_many(vm->running, flush_ack, NULL, 1);
-	preempt_enable();
+	if (!cpumask_empty(vm->running))
+		smp_call_function_many(vm->running, flush_ack, NULL, 1);
 }
 
 /* Clear [gpa, end) below @table.  Tables stay: the next fault reuses them. */
@@ -166,18 +166,22 @@ bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long 
 }
 
 /*
- * How large a leaf the mm itself maps @hva with.  The notifier protects the
- * answer: mmu_lock is held and the sequence was checked.  IRQs off keep the
+ * What the mm maps at @hva, if that allows @access.  Nobody takes it away
+ * while mmu_lock is held and no invalidation is under way; IRQs off keep the
  * tables from being freed (they are freed by IPI or RCU, as for GUP-fast).
+ *
+ * A guest's writes leave no trace in the mm's entry, so only one that is dirty
+ * already is writable; the mm's fault handler makes it so.
  */
-static int host_level(struct mm_struct *mm, unsigned long hva, bool write)
+static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct mmu_page *p)
 {
+	bool read = false, write = false, exec = false;
 	unsigned long flags;
-	int level = 1;
 	pgd_t *pgd;
 	p4d_t *p4d;
 	pud_t *pud, pudv;
 	pmd_t *pmd, pmdv;
+	pte_t ptev;
 
 	local_irq_save(flags);
 	pgd = pgd_offset(mm, hva);
@@ -188,25 +192,46 @@ static int host_level(struct mm_struct *mm, unsigned long hva, bool write)
 		goto out;
 	pud = pud_offset(p4d, hva);
 	pudv = READ_ONCE(*pud);
-	if (pud_none(pudv) || !pud_present(pudv))
+	if (!pud_present(pudv))
 		goto out;
 	if (pud_leaf(pudv)) {
-		level = !write || pud_write(pudv) ? 3 : 1;
+		read = pud_access_permitted(pudv, false);
+		write = pud_dirty(pudv) && pud_access_permitted(pudv, true);
+		exec = !(pud_flags(pudv) & _PAGE_NX);
+		p->pfn = pud_pfn(pudv) + ((hva & ~PUD_MASK) >> PAGE_SHIFT);
+		p->level = 3;
 		goto out;
 	}
 	pmd = pmd_offset(pud, hva);
 	pmdv = READ_ONCE(*pmd);
-	if (pmd_present(pmdv) && pmd_leaf(pmdv) && (!write || pmd_write(pmdv)))
-		level = 2;
+	if (!pmd_present(pmdv))
+		goto out;
+	if (pmd_leaf(pmdv)) {
+		read = pmd_access_permitted(pmdv, false);
+		write = pmd_dirty(pmdv) && pmd_access_permitted(pmdv, true);
+		exec = !(pmd_flags(pmdv) & _PAGE_NX);
+		p->pfn = pmd_pfn(pmdv) + ((hva & ~PMD_MASK) >> PAGE_SHIFT);
+		p->level = 2;
+		goto out;
+	}
+	ptev = READ_ONCE(*pte_offset_kernel(&pmdv, hva));
+	read = pte_access_permitted(ptev, false);
+	write = pte_dirty(ptev) && pte_access_permitted(ptev, true);
+	exec = pte_exec(ptev);
+	p->pfn = pte_pfn(ptev);
+	p->level = 1;
 out:
 	local_irq_restore(flags);
-	return min(level, dune_ops->max_map_level);
+	p->access = DUNE_ACCESS_READ | (write ? DUNE_ACCESS_WRITE : 0) |
+		    (exec ? DUNE_ACCESS_EXEC : 0);
+	return read && !(access & ~p->access & (DUNE_ACCESS_WRITE | DUNE_ACCESS_EXEC));
 }
 
-/* Put @leaf at @level for @gpa.  The cache holds enough pages. */
+/* Copy @p for @gpa.  The cache holds enough pages. */
 static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa,
-		    struct mmu_page *p, int level)
+		    struct mmu_page *p)
 {
+	int level = min(p->level, dune_ops->max_map_level);
 	u64 *table = vm->root, *victim = NULL, *e;
 	u64 pa = (p->pfn << PAGE_SHIFT) & ~(level_size(level) - 1);
 	bool flush = false;
@@ -229,10 +254,8 @@ static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa,
 	if (*e && !is_leaf(*e, level)) {
 		victim = entry_table(*e);
 		flush = true;
-	} else if (*e && __sme_clr(*e & ENTRY_ADDR & ~(level_size(level) - 1)) == pa) {
-		p->access |= dune_ops->leaf_access(*e);
 	}
-	WRITE_ONCE(*e, dune_ops->make_leaf(pa, p->access, level, p->uc));
+	WRITE_ONCE(*e, dune_ops->make_leaf(pa, p->access, level, !pfn_valid(p->pfn)));
 
 	if (flush)
 		flush_all(vm);
@@ -256,119 +279,43 @@ static bool touch_user(unsigned long hva, bool write)
 }
 
 /*
- * Pages without a struct page that counts: vvar, device memory.  Return: 1
- * found, 0 not such a mapping, -errno.
+ * Have the mm map @hva for @access.  0 it did, or try again; -EFAULT it
+ * refuses; -EINTR.
  */
-static int lookup_pfnmap(struct mm_struct *mm, unsigned long hva, u32 access,
-			 struct mmu_page *p)
+static int ask_mm(struct mm_struct *mm, unsigned long hva, u32 access)
 {
-	unsigned int flags = access & DUNE_ACCESS_WRITE ? FAULT_FLAG_WRITE : 0;
+	bool write = access & DUNE_ACCESS_WRITE, exec = access & DUNE_ACCESS_EXEC;
 	struct vm_area_struct *vma;
-	bool unlocked = false, writable;
-	unsigned long pfn;
-	int ret = 0;
+	vm_fault_t fault = VM_FAULT_SIGSEGV;
 
-	mmap_read_lock(mm);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
 	vma = vma_lookup(mm, hva);
-	if (!vma || !(vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO)))
-		goto out;
-	ret = fixup_user_fault(mm, hva, flags, &unlocked);
-	if (ret)
-		goto out;
-	ret = -EAGAIN;
-	if (unlocked)
-		goto out;
-	ret = dune_follow_pfn(vma, hva, &pfn, &writable);
-	if (ret)
-		goto out;
-	ret = -EFAULT;
-	if ((access & DUNE_ACCESS_WRITE) && !writable)
-		goto out;
-	p->page = NULL;
-	p->pfn = pfn;
-	p->uc = !pfn_valid(pfn);
-	p->access = DUNE_ACCESS_READ | (writable ? DUNE_ACCESS_WRITE : 0);
-	ret = 1;
-out:
-	mmap_read_unlock(mm);
-	return ret;
+	if (vma && (vma->vm_flags & (write ? VM_WRITE : exec ? VM_EXEC : VM_ACCESS_FLAGS)))
+		fault = handle_mm_fault(vma, hva, FAULT_FLAG_DEFAULT |
+					(write ? FAULT_FLAG_WRITE : 0) |
+					(exec ? FAULT_FLAG_INSTRUCTION : 0), NULL);
+	/* With these two the mm let go of the lock itself. */
+	if (!(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))
+		mmap_read_unlock(mm);
+
+	if (fault & VM_FAULT_ERROR && !vma && touch_user(hva, write))
+		fault = 0;
+	if (fault & (VM_FAULT_ERROR | VM_FAULT_RETRY) && signal_pending(current))
+		return -EINTR;
+	return fault & VM_FAULT_ERROR ? -EFAULT : 0;
 }
 
-static bool vma_executable(struct mm_struct *mm, unsigned long hva)
+/* Does the mm map @hva at all? */
+static bool is_present(struct dune_vm *vm, unsigned long hva)
 {
-	struct vm_area_struct *vma;
-	bool ok;
-
-	mmap_read_lock(mm);
-	vma = vma_lookup(mm, hva);
-	ok = vma && (vma->vm_flags & VM_EXEC);
-	mmap_read_unlock(mm);
-	return ok;
-}
-
-/* Is the page there already?  One that is writable saves a second fault. */
-static bool lookup_fast(unsigned long hva, bool write, struct mmu_page *p)
-{
-	p->access = DUNE_ACCESS_READ;
-	if (get_user_pages_fast_only(hva, 1, FOLL_WRITE, &p->page) == 1)
-		p->access |= DUNE_ACCESS_WRITE;
-	else if (write || get_user_pages_fast_only(hva, 1, 0, &p->page) != 1)
-		return false;
-	return true;
-}
-
-static bool is_mapped(struct mm_struct *mm, unsigned long hva)
-{
+	struct mmu_page p;
 	bool ret;
 
-	mmap_read_lock(mm);
-	ret = vma_lookup(mm, hva);
-	mmap_read_unlock(mm);
+	spin_lock(&vm->mmu_lock);
+	ret = read_mm(vm->mn.mm, hva, DUNE_ACCESS_READ, &p);
+	spin_unlock(&vm->mmu_lock);
 	return ret;
-}
-
-/*
- * Ask the mm for the page at @hva.  0 found; -EAGAIN enter again; -EFAULT
- * refused; -EINTR.
- */
-static int lookup(struct mm_struct *mm, unsigned long hva, u32 access,
-		  struct mmu_page *p)
-{
-	bool write = access & DUNE_ACCESS_WRITE;
-	int ret;
-
-	p->uc = false;
-	if (lookup_fast(hva, write, p))
-		goto found;
-	/* Since 6.5 get_user_pages() no longer grows stacks, and complains. */
-	if (is_mapped(mm, hva) || touch_user(hva, write)) {
-		ret = get_user_pages_fast(hva, 1, write ? FOLL_WRITE : 0, &p->page);
-		if (ret == 1) {
-			p->access = DUNE_ACCESS_READ | (write ? DUNE_ACCESS_WRITE : 0);
-			goto found;
-		}
-	}
-	ret = lookup_pfnmap(mm, hva, access, p);
-	if (ret == 1)
-		return 0;
-	/* Refused, unless it came and went since. */
-	if (ret == -EAGAIN || (!ret && touch_user(hva, write)))
-		return -EAGAIN;
-	return signal_pending(current) ? -EINTR : -EFAULT;
-
-found:
-	p->pfn = page_to_pfn(p->page);
-	return 0;
-}
-
-static bool is_present(unsigned long hva)
-{
-	struct page *page;
-
-	if (get_user_pages_fast_only(hva, 1, 0, &page) != 1)
-		return false;
-	put_page(page);
-	return true;
 }
 
 static bool invalidation_covers(struct dune_vm *vm, unsigned long hva)
@@ -376,63 +323,54 @@ static bool invalidation_covers(struct dune_vm *vm, unsigned long hva)
 	return vm->inv_active && hva >= vm->inv_start && hva < vm->inv_end;
 }
 
+/* DUNE_MMU_RETRY: the mm is changing what it maps there.  -EFAULT: it maps nothing like that. */
+static int mirror(struct dune_vcpu *vcpu, unsigned long hva, u64 gpa, u32 access)
+{
+	struct dune_vm *vm = vcpu->vm;
+	int ret = DUNE_MMU_RETRY;
+	struct mmu_page p;
+
+	spin_lock(&vm->mmu_lock);
+	if (invalidation_covers(vm, hva))
+		goto out;
+	ret = -EFAULT;
+	if (!read_mm(vm->mn.mm, hva, access, &p))
+		goto out;
+	install(vm, &vcpu->cache, gpa, &p);
+	ret = 0;
+out:
+	spin_unlock(&vm->mmu_lock);
+	return ret;
+}
+
 int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault)
 {
 	struct dune_exit *x = &vcpu->exit;
-	struct dune_vm *vm = vcpu->vm;
-	struct mm_struct *mm = vm->mn.mm;
-	unsigned long seq, hva;
-	struct mmu_page p = { };
-	bool exec = x->access & DUNE_ACCESS_EXEC;
-	int level, ret;
+	struct mm_struct *mm = vcpu->vm->mn.mm;
+	u64 hva = 0;
+	bool known = dune_gpa_to_hva(vcpu->vm, x->gpa, &hva);
+	int ret = -EFAULT;
 
-	*fault = (struct dune_fault) {
-		.gpa = x->gpa,
-		.gva = x->gva,
-		.gva_valid = x->gva_valid,
-		.access = x->access,
-	};
-	if (!dune_gpa_to_hva(vm, x->gpa, &fault->hva)) {
-		fault->no_window = 1;
-		return -EFAULT;
+	if (known) {
+		ret = cache_fill(&vcpu->cache);
+		if (!ret)
+			ret = mirror(vcpu, hva, x->gpa, x->access);
+		if (ret == -EFAULT) {
+			/* The very byte: a stack grows by address. */
+			ret = ask_mm(mm, hva, x->access);
+			if (!ret)
+				ret = mirror(vcpu, hva, x->gpa, x->access) ? DUNE_MMU_RETRY : 0;
+		}
 	}
-	hva = fault->hva & PAGE_MASK;
-
-	ret = cache_fill(&vcpu->cache);
-	if (ret)
-		return ret;
-
-	seq = READ_ONCE(vm->inv_seq);
-	smp_rmb();	/* the sequence before the lookup */
-
-	/* touch_user() wants the very byte: a stack grows by address. */
-	ret = lookup(mm, fault->hva, x->access, &p);
-	if (!ret && exec) {
-		if (vma_executable(mm, hva))
-			p.access |= DUNE_ACCESS_EXEC;
-		else
-			ret = -EFAULT;
-	}
-	if (ret == -EAGAIN)
-		return DUNE_MMU_RETRY;
-	if (ret) {
-		if (ret == -EFAULT)
-			fault->present = is_present(hva);
-		goto out;
-	}
-
-	ret = DUNE_MMU_RETRY;
-	spin_lock(&vm->mmu_lock);
-	if (vm->inv_seq == seq && !invalidation_covers(vm, hva)) {
-		level = p.page ? host_level(mm, hva, p.access & DUNE_ACCESS_WRITE) : 1;
-		install(vm, &vcpu->cache, x->gpa, &p, level);
-		if (p.page && (p.access & DUNE_ACCESS_WRITE) && !PageReserved(p.page))
-			SetPageDirty(p.page);
-		ret = 0;
-	}
-	spin_unlock(&vm->mmu_lock);
-out:
-	if (p.page)
-		put_page(p.page);
+	if (ret == -EFAULT)
+		*fault = (struct dune_fault) {
+			.gpa = x->gpa,
+			.hva = hva,
+			.gva = x->gva,
+			.access = x->access,
+			.present = known && is_present(vcpu->vm, hva),
+			.no_window = !known,
+			.gva_valid = x->gva_valid,
+		};
 	return ret;
 }

@@ -97,8 +97,6 @@ static void vm_invalidate_end(struct mmu_notifier *mn,
 	struct dune_vm *vm = to_vm(mn);
 
 	spin_lock(&vm->mmu_lock);
-	/* A fault that looked the page up before now must look again. */
-	vm->inv_seq++;
 	vm->inv_active--;
 	spin_unlock(&vm->mmu_lock);
 }
@@ -120,23 +118,13 @@ static DUNE_YOUNG vm_clear_flush_young(struct mmu_notifier *mn,
 	return young;
 }
 
-/* The mm is going away: no vCPU can run (current->mm differs everywhere). */
-static void vm_release(struct mmu_notifier *mn, struct mm_struct *mm)
-{
-	struct dune_vm *vm = to_vm(mn);
-
-	spin_lock(&vm->mmu_lock);
-	dune_mmu_invalidate(vm, 0, TASK_SIZE_MAX);
-	spin_unlock(&vm->mmu_lock);
-}
-
+/* No release: when the mm goes away nobody has it any more to run a vCPU with. */
 static const struct mmu_notifier_ops vm_mn_ops = {
 	.alloc_notifier		= vm_alloc,
 	.free_notifier		= vm_free_notifier,
 	.invalidate_range_start	= vm_invalidate_start,
 	.invalidate_range_end	= vm_invalidate_end,
 	.clear_flush_young	= vm_clear_flush_young,
-	.release		= vm_release,
 };
 
 /**
