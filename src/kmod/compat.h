@@ -20,6 +20,7 @@
 #else /* !__ASSEMBLY__ */
 
 #include <linux/cpu.h>
+#include <linux/entry-common.h>
 #include <linux/mm.h>
 #include <linux/vtime.h>
 #include <asm/debugreg.h>
@@ -126,6 +127,16 @@ static inline bool dune_l1tf_off(void)
 	return l1tf_mitigation == L1TF_MITIGATION_OFF;
 #else
 	return cpu_mitigations_off();
+#endif
+}
+
+/* Does anybody watch this thread's system calls?  Thread flags until 5.11. */
+static inline bool dune_syscall_work(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+	return READ_ONCE(current_thread_info()->flags) & (SYSCALL_ENTER_WORK | SYSCALL_EXIT_WORK);
+#else
+	return READ_ONCE(current_thread_info()->syscall_work);
 #endif
 }
 

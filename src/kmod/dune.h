@@ -8,6 +8,8 @@
  *   mmu         second-stage tables and faults
  *   vcpu        the run loop and the exits
  *   emulate     what the guest gets back for CPUID, MSR, CR, DR
+ *   calls       system calls that are made in place
+ *   ksyms       the symbols that are exported to no module
  *   stats       the vCPUs in debugfs
  *   vmx, svm    the vendors: one struct dune_ops and an entry stub each
  *
@@ -26,6 +28,8 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
+#include <asm/processor-flags.h>
+#include <asm/ptrace.h>
 
 #include "include/uapi/dune.h"
 
@@ -87,6 +91,7 @@ struct dune_exit {
 	u32 error_code;
 	u64 dr6;		/* DUNE_STAT_EXCEPTION, vector 1: the bits to merge into DR6 */
 	bool write;		/* DUNE_STAT_MSR, _CR, _DR: the guest writes */
+	u8 cpl;			/* of the guest */
 	bool entry_failed;	/* the CPU refused the state; stat is DUNE_STAT_OTHER */
 	bool decoded;		/* DUNE_STAT_CR, _DR: the three below are valid */
 	u8 cr;			/* control or debug register number */
@@ -130,6 +135,11 @@ struct dune_vcpu {
 	s64 tlb_gen;			/* vm->tlb_gen at the last entry */
 	bool flush;			/* enter(): drop this vCPU's TLB entries first */
 	bool has_state;			/* DUNE_SET_STATE was done */
+
+	/* Calls that are made in place, if they come from the gate. */
+	DECLARE_BITMAP(fast, DUNE_NR_FAST_CALLS);
+	u64 gate;			/* LSTAR as user space set it */
+	struct pt_regs args;		/* of such a call */
 
 	struct dune_mmu_cache cache;
 
@@ -197,8 +207,6 @@ struct dune_ops {
 	/* Control registers after an intercepted write.  IRQs on. */
 	u64 (*read_cr)(struct dune_vcpu *vcpu, int cr);
 	void (*write_cr)(struct dune_vcpu *vcpu, int cr, u64 val);
-	/* CPL of the guest, valid after an exit.  IRQs on. */
-	int (*cpl)(struct dune_vcpu *vcpu);
 
 	/*
 	 * Second-stage entries.  Address bits are common to both; @access
@@ -214,6 +222,15 @@ struct dune_ops {
 
 extern const struct dune_ops *dune_ops;	/* chosen at load, constant after */
 extern struct dune_ops dune_vmx_ops, dune_svm_ops;
+
+/* RFLAGS a guest may have: everything but VM, VIF, VIP and reserved bits. */
+static inline u64 dune_rflags(u64 flags)
+{
+	return (flags & (X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF | X86_EFLAGS_ZF |
+			 X86_EFLAGS_SF | X86_EFLAGS_TF | X86_EFLAGS_IF | X86_EFLAGS_DF |
+			 X86_EFLAGS_OF | X86_EFLAGS_IOPL | X86_EFLAGS_NT | X86_EFLAGS_RF |
+			 X86_EFLAGS_AC | X86_EFLAGS_ID)) | X86_EFLAGS_FIXED;
+}
 
 /* Control register bits that a guest always has, or may set. */
 #define DUNE_CR0_FIXED	(X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_PG)
@@ -264,6 +281,10 @@ void dune_skip_insn(struct dune_vcpu *vcpu);
 
 /* emulate.c: 0 the guest goes on, -errno the exit is not known */
 int dune_emulate(struct dune_vcpu *vcpu);
+
+/* calls.c */
+long dune_set_fast_calls(struct dune_vcpu *vcpu, const void __user *argp);
+int dune_fast_call(struct dune_vcpu *vcpu);
 
 /* stats.c */
 void dune_stats_init(void);

@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "dune.h"
+#include "ksyms.h"
 
 const struct dune_ops *dune_ops __ro_after_init;
 
@@ -57,7 +58,8 @@ static u64 dune_features(void)
 		BOTH(PCID), BOTH(INVPCID), BOTH(SMEP), BOTH(SMAP), BOTH(FSGSBASE), BOTH(XSAVE),
 		BOTH(PKU), { X86_FEATURE_GBPAGES, DUNE_FEAT_1GB_PAGES },
 	};
-	u64 f = DUNE_FEAT_NX;	/* both vendors' long mode has it here */
+	/* NX: both vendors' long mode has it here */
+	u64 f = DUNE_FEAT_NX | (dune_has_sys_call ? DUNE_FEAT_FAST_CALLS : 0);
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(map); i++)
@@ -181,6 +183,7 @@ static int __init dune_init(void)
 	if (ret)
 		goto err_cpu;
 	dune_stats_init();
+	dune_ksyms_init();
 	ret = misc_register(&dune_dev);
 	if (ret)
 		goto err_stats;

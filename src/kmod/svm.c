@@ -431,6 +431,7 @@ static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
 		.hw_reason = code,
 		.hw_info = info,
 		.write = info & 1,	/* of an MSR exit */
+		.cpl = vmcb->save.cpl,
 	};
 	if (code == SVM_EXIT_VMMCALL)
 		x->insn_len = 3;	/* DUNE_STAT_HYPERCALL is 0 */
@@ -510,11 +511,6 @@ static void svm_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 	}
 }
 
-static int svm_cpl(struct dune_vcpu *vcpu)
-{
-	return to_svm(vcpu)->vmcb->save.cpl;
-}
-
 /* Nested accesses are user accesses (APM 15.25.5), hence the user bit. */
 static u64 svm_make_leaf(u64 pa, u32 access, int level, bool uc)
 {
@@ -559,7 +555,6 @@ struct dune_ops dune_svm_ops __ro_after_init = {
 	.enter		= svm_enter,
 	.read_cr	= svm_read_cr,
 	.write_cr	= svm_write_cr,
-	.cpl		= svm_cpl,
 	.make_leaf	= svm_make_leaf,
 	.make_table	= svm_make_table,
 	.leaf_access	= svm_leaf_access,

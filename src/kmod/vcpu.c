@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "dune.h"
+#include "ksyms.h"
 #include "regs.h"
 
 #define RUN_AGAIN	1
@@ -30,13 +31,6 @@ static_assert(offsetof(struct dune_regs, r8) == 8 * 8);
 static_assert(offsetof(struct dune_regs, r15) == 8 * 15);
 static_assert(sizeof(struct dune_run) <= PAGE_SIZE);
 static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
-
-/* RFLAGS a guest may have: everything but VM, VIF, VIP and reserved bits. */
-#define RFLAGS_ALLOWED	(X86_EFLAGS_CF | X86_EFLAGS_PF | X86_EFLAGS_AF |	\
-			 X86_EFLAGS_ZF | X86_EFLAGS_SF | X86_EFLAGS_TF |	\
-			 X86_EFLAGS_IF | X86_EFLAGS_DF | X86_EFLAGS_OF |	\
-			 X86_EFLAGS_IOPL | X86_EFLAGS_NT | X86_EFLAGS_RF |	\
-			 X86_EFLAGS_AC | X86_EFLAGS_ID)
 
 /**
  * dune_inject - deliver an exception to the guest at the next entry
@@ -97,13 +91,18 @@ bool dune_state_valid(const struct dune_state *st)
 
 /*
  * Is there anything that the way back to user space must do first?  A tracer
- * stops the thread on its way into every ioctl: its registers are lent out each
- * time, so going back for them would never end.
+ * stops the thread on its way into every ioctl: each time its FPU registers are
+ * lent out, and there is work for its rseq.  @first lets it into guest mode all
+ * the same.
  */
-static bool host_work_pending(void)
+static bool host_work_pending(bool first)
 {
-	return __xfer_to_guest_mode_work_pending() ||
-	       (test_thread_flag(TIF_NEED_FPU_LOAD) && !dune_load_fpu());
+	unsigned long flags = READ_ONCE(current_thread_info()->flags);
+
+	if (first && dune_syscall_work())
+		flags &= ~(unsigned long)_TIF_NOTIFY_RESUME;
+	return flags & XFER_TO_GUEST_MODE_WORK ||
+	       (flags & _TIF_NEED_FPU_LOAD && !dune_load_fpu());
 }
 
 /* One entry and exit.  False: the host has work, nothing was entered. */
@@ -118,7 +117,9 @@ static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
 	if (dune_ops->load)
 		dune_ops->load(vcpu);
 	local_irq_disable();
-	if (host_work_pending() || !dune_cpu_is_on()) {
+	if (unlikely(test_thread_flag(TIF_NEED_FPU_LOAD)))
+		static_call(dune_fpu_return)();
+	if (host_work_pending(!*exit_tsc) || !dune_cpu_is_on()) {
 		local_irq_enable();
 		preempt_enable();
 		return false;
@@ -215,11 +216,16 @@ static int handle_exception(struct dune_vcpu *vcpu)
 
 static int handle_hypercall(struct dune_vcpu *vcpu)
 {
+	int ret;
+
 	/* Ring 3 leaves by ring 0 or not at all. */
-	if (dune_ops->cpl(vcpu)) {
+	if (vcpu->exit.cpl) {
 		dune_inject(vcpu, X86_TRAP_UD, false, 0);
 		return RUN_AGAIN;
 	}
+	ret = dune_fast_call(vcpu);
+	if (ret)
+		return ret < 0 ? ret : RUN_AGAIN;
 	dune_skip_insn(vcpu);
 	return report(vcpu, DUNE_EXIT_SYSCALL);
 }
@@ -297,7 +303,7 @@ static long vcpu_run(struct dune_vcpu *vcpu)
 		return -ENODATA;
 
 	read_shared(&vcpu->regs, &vcpu->run->regs, sizeof(vcpu->regs));
-	vcpu->regs.rflags = (vcpu->regs.rflags & RFLAGS_ALLOWED) | X86_EFLAGS_FIXED;
+	vcpu->regs.rflags = dune_rflags(vcpu->regs.rflags);
 	if (!is_canonical(vcpu->regs.rip))
 		return -EINVAL;
 	ret = take_inject(vcpu);
@@ -328,6 +334,7 @@ static long vcpu_set_state(struct dune_vcpu *vcpu, const void __user *argp)
 	if (!dune_state_valid(&st))
 		return -EINVAL;
 	vcpu->cr2 = st.cr2;
+	vcpu->gate = st.lstar;
 	dune_ops->set_state(vcpu, &st);
 	vcpu->event.valid = false;
 	vcpu->has_state = true;
@@ -367,7 +374,8 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (current->mm != vcpu->vm->mn.mm)
 		return -EIO;
-	if (!is_mine(vcpu))
+	/* A vCPU may be prepared for whoever will own it. */
+	if (!(cmd == DUNE_SET_FAST_CALLS && !READ_ONCE(vcpu->owner)) && !is_mine(vcpu))
 		return -EPERM;
 
 	switch (cmd) {
@@ -377,6 +385,8 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return vcpu_set_state(vcpu, (void __user *)arg);
 	case DUNE_GET_STATE:
 		return vcpu_get_state(vcpu, (void __user *)arg);
+	case DUNE_SET_FAST_CALLS:
+		return dune_set_fast_calls(vcpu, (void __user *)arg);
 	default:
 		return -ENOTTY;
 	}

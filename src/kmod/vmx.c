@@ -402,7 +402,6 @@ struct dune_ops dune_vmx_ops __ro_after_init = {
 	.enter		= vmx_enter,
 	.read_cr	= vmx_read_cr,
 	.write_cr	= vmx_write_cr,
-	.cpl		= vmx_cpl,
 	.make_leaf	= vmx_make_leaf,
 	.make_table	= vmx_make_table,
 	.leaf_access	= vmx_leaf_access,

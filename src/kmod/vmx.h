@@ -30,7 +30,6 @@ struct vmx_vcpu {
 	bool flush;		/* as vcpu->flush, for reasons found here */
 	int cpu;		/* that may cache the VMCS; -1: it is in memory */
 	struct list_head link;	/* vmx_cpu.loaded of that CPU */
-	int cpl;		/* at the last exit */
 	u64 cr0, cr4;		/* as the guest sees them */
 	u64 msr[NR_MSRS], kernel_gs_base;
 	/* What the VMCS has: a comparison costs less than a VMWRITE. */
@@ -72,7 +71,6 @@ void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st);
 u64 vmx_read_cr(struct dune_vcpu *vcpu, int cr);
 void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val);
 void vmx_set_cr0(struct vmx_vcpu *v, u64 val);
-int vmx_cpl(struct dune_vcpu *vcpu);
 u64 vmx_eptp(struct dune_vm *vm);
 u64 vmx_make_leaf(u64 pa, u32 access, int level, bool uc);
 u64 vmx_make_table(u64 pa);

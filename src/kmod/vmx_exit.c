@@ -20,12 +20,12 @@
 #define EXIT_RSM	17
 
 /* SDM table 27-7: bits 2:0 are those of an entry. */
-static void decode_ept(struct vmx_vcpu *v, struct dune_exit *x)
+static void decode_ept(struct dune_exit *x)
 {
 	x->stat = DUNE_STAT_FAULT;
 	x->gpa = vmcs_read(GUEST_PHYSICAL_ADDRESS);
 	x->access = vmx_leaf_access(x->hw_info);
-	if (v->cpl == 3)
+	if (x->cpl == 3)
 		x->access |= DUNE_ACCESS_USER;
 	x->gva_valid = x->hw_info & EPT_VIOLATION_GVA_IS_VALID;
 	if (!x->gva_valid)
@@ -163,7 +163,7 @@ static void decode_insn(struct dune_vcpu *vcpu, struct dune_exit *x, u16 reason)
 }
 
 /* IRQs off, the VMCS is current. */
-static void decode_exit(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
+static void decode_exit(struct dune_vcpu *vcpu)
 {
 	struct dune_exit *x = &vcpu->exit;
 	u16 reason = x->hw_reason;
@@ -188,7 +188,7 @@ static void decode_exit(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 	x->hw_info = vmcs_read(EXIT_QUALIFICATION);
 	if (reason == EXIT_REASON_EPT_VIOLATION) {
 		keep_event(vcpu);
-		decode_ept(v, x);
+		decode_ept(x);
 	} else {
 		decode_insn(vcpu, x, reason);
 	}
@@ -392,6 +392,6 @@ void vmx_enter(struct dune_vcpu *vcpu)
 	vcpu->regs.rip = v->rip;
 	vcpu->regs.rsp = v->rsp;
 	vcpu->regs.rflags = v->rflags;
-	v->cpl = VMX_AR_DPL(vmcs_read(GUEST_SS_AR_BYTES));
-	decode_exit(vcpu, v);
+	x->cpl = VMX_AR_DPL(vmcs_read(GUEST_SS_AR_BYTES));
+	decode_exit(vcpu);
 }

@@ -198,7 +198,6 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	for (i = 0; i < NR_MSRS; i++)
 		v->msr[i] = *(u64 *)((void *)st + own_msrs_state[i]);
 	v->kernel_gs_base = st->kernel_gs_base;
-	v->cpl = cpl;
 	v->flush = true;
 }
 
@@ -243,11 +242,6 @@ void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 	preempt_enable();
 	/* The instruction would have dropped what is cached (SDM 4.10.4.1). */
 	to_vmx(vcpu)->flush = true;
-}
-
-int vmx_cpl(struct dune_vcpu *vcpu)
-{
-	return to_vmx(vcpu)->cpl;
 }
 
 /*

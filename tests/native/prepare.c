@@ -64,11 +64,14 @@ static bool listed(long tid)
 
 static void owner(void)
 {
+	struct dune_fast_calls calls = { { ~0ULL } };
 	struct dune_state st = raw_state();
 	struct child child = child_start(heir, NULL);
 	pthread_t thread;
 
-	ktap_ok(listed(0), "a new vCPU belongs to nobody");
+	ktap_ok(raw_ioctl(vcpu, DUNE_SET_FAST_CALLS, &calls) == 0 &&
+		raw_ioctl(vcpu, DUNE_SET_FAST_CALLS, (void *)8) == -EFAULT && listed(0),
+		"a new vCPU belongs to nobody, also when its calls are chosen");
 	child_go(&child);
 	ktap_eq(child_wait(&child), 0, "another process cannot take it");
 	pthread_barrier_init(&used, NULL, 2);
@@ -80,6 +83,7 @@ static void owner(void)
 	ktap_ok(listed(thread_tid) && !listed(0), "and is its owner then");
 	ktap_ok(raw_ioctl(vcpu, DUNE_SET_STATE, &st) == -EPERM &&
 		raw_ioctl(vcpu, DUNE_GET_STATE, &st) == -EPERM &&
+		raw_ioctl(vcpu, DUNE_SET_FAST_CALLS, &calls) == -EPERM &&
 		raw_ioctl(vcpu, DUNE_RUN, NULL) == -EPERM, "its maker is too late");
 	pthread_barrier_wait(&looked);
 	pthread_join(thread, NULL);

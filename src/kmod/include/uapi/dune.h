@@ -33,6 +33,7 @@
 #define DUNE_FEAT_FSGSBASE	(1ULL << 6)
 #define DUNE_FEAT_XSAVE		(1ULL << 7)
 #define DUNE_FEAT_PKU		(1ULL << 8)
+#define DUNE_FEAT_FAST_CALLS	(1ULL << 9)	/* DUNE_SET_FAST_CALLS works: the kernel's doing */
 
 struct dune_info {
 	__u32 abi_version;
@@ -84,6 +85,16 @@ struct dune_state {
 	__u16 cs, ss;		/* flat 64-bit segments; the RPL of cs is the CPL */
 	__u16 tr;
 	__u16 pad[5];
+};
+
+/*
+ * System calls that the module may make itself, as a set of numbers.  It has a
+ * list of its own and takes what is in both.
+ */
+#define DUNE_NR_FAST_CALLS	512
+
+struct dune_fast_calls {
+	__u64 bitmap[DUNE_NR_FAST_CALLS / 64];
 };
 
 /* dune_run.exit_reason: why DUNE_RUN returned 0 */
@@ -181,5 +192,6 @@ struct dune_stats {
 #define DUNE_RUN		_IO(DUNE_IOC_TYPE, 0x10)
 #define DUNE_SET_STATE		_IOW(DUNE_IOC_TYPE, 0x11, struct dune_state)
 #define DUNE_GET_STATE		_IOR(DUNE_IOC_TYPE, 0x12, struct dune_state)
+#define DUNE_SET_FAST_CALLS	_IOW(DUNE_IOC_TYPE, 0x13, struct dune_fast_calls)
 
 #endif /* _UAPI_DUNE_H */

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Symbols that ksyms.c finds. */
+#ifndef _DUNE_KSYMS_H
+#define _DUNE_KSYMS_H
+
+#include <linux/static_call.h>
+#include <linux/types.h>
+
+struct pt_regs;
+
+extern bool dune_has_sys_call;
+DECLARE_STATIC_CALL(dune_sys_call, long (const struct pt_regs *regs, unsigned int nr));
+DECLARE_STATIC_CALL(dune_fpu_return, void (void));
+
+void dune_ksyms_init(void);
+
+#endif /* _DUNE_KSYMS_H */
