@@ -24,7 +24,6 @@
 #include <linux/mm.h>
 #include <linux/vtime.h>
 #include <asm/debugreg.h>
-#include <asm/fpu/api.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
 #include <asm/svm.h>
@@ -72,20 +71,6 @@ static inline void dune_vm_flags_mod(struct vm_area_struct *vma,
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 0, 0)
 #define VM_FAULT_COMPLETED	0
 #endif
-
-/*
- * Load the thread's FPU registers, which another task used meanwhile.  IRQs
- * off.  6.19 exports it to KVM alone.  False: the way to user space does it.
- */
-static inline bool dune_load_fpu(void)
-{
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
-	switch_fpu_return();
-	return true;
-#else
-	return false;
-#endif
-}
 
 /* Named since 6.16. */
 #ifndef DR7_FIXED_1

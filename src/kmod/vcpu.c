@@ -90,10 +90,9 @@ bool dune_state_valid(const struct dune_state *st)
 }
 
 /*
- * Is there anything that the way back to user space must do first?  A tracer
- * stops the thread on its way into every ioctl: each time its FPU registers are
- * lent out, and there is work for its rseq.  @first lets it into guest mode all
- * the same.
+ * Is there anything that the way back to user space must do first?  A thread
+ * that is stopped at the beginning of each system call comes with work for its
+ * rseq every time: @first lets it into guest mode all the same.
  */
 static bool host_work_pending(bool first)
 {
@@ -101,8 +100,7 @@ static bool host_work_pending(bool first)
 
 	if (first && dune_syscall_work())
 		flags &= ~(unsigned long)_TIF_NOTIFY_RESUME;
-	return flags & XFER_TO_GUEST_MODE_WORK ||
-	       (flags & _TIF_NEED_FPU_LOAD && !dune_load_fpu());
+	return flags & (XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD);
 }
 
 /* One entry and exit.  False: the host has work, nothing was entered. */

@@ -63,6 +63,29 @@ long __dune_forward(const struct dune_regs *r)
 			       (long)r->r10, (long)r->r8, (long)r->r9);
 }
 
+/* ---- calls that the module makes -------------------------------------- */
+
+static volatile bool fast_calls = true;
+
+DUNE_EXPORT void dune_set_fast_calls(bool on)
+{
+	fast_calls = on;
+}
+
+/* All plain calls may be made by the module itself: it takes those it can. */
+int __dune_fast_calls_allow(struct dune_percpu *pc)
+{
+	struct dune_fast_calls calls;
+
+	if (!fast_calls || !(__dune_info.features & DUNE_FEAT_FAST_CALLS))
+		return 0;
+	__dune_clear(&calls, sizeof(calls));
+	for (unsigned int i = 0; i < DUNE_NR_CALLS && i < DUNE_NR_FAST_CALLS; i++)
+		if (__dune_call_class[i] == PLAIN)
+			calls.bitmap[i / 64] |= 1ULL << i % 64;
+	return (int)__dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_SET_FAST_CALLS, &calls);
+}
+
 /* ---- the caller's own life and registers ----------------------------- */
 
 /*

@@ -219,6 +219,8 @@ static void start(struct dune_percpu *pc)
 {
 	long ret = __dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_SET_STATE, &pc->child_state);
 
+	if (!ret)
+		ret = __dune_fast_calls_allow(pc);
 	if (ret)
 		cannot(ret);
 	pc->active = 1;

@@ -55,7 +55,11 @@ static void dead_end(struct dune_percpu *pc)
 
 static void run_failed(struct dune_percpu *pc, long err)
 {
-	if (err == -EINTR || err == -EAGAIN)
+	if (err == -EINTR) {
+		__dune_end_fast_call(pc);
+		return;
+	}
+	if (err == -EAGAIN)
 		return;
 	if (!pc->active)
 		__dune_leave_failed(pc, err);

@@ -136,6 +136,7 @@ void __dune_leave_failed(struct dune_percpu *pc, long err) __attribute__((noretu
 /* calls.c */
 extern const uint8_t __dune_call_class[DUNE_NR_CALLS];
 long __dune_forward(const struct dune_regs *r);
+int __dune_fast_calls_allow(struct dune_percpu *pc);
 void __dune_host_call(struct dune_percpu *pc);
 
 /* child.c */
@@ -150,6 +151,7 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext);
 int __dune_deliver_deferred(struct dune_percpu *pc);
 void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t addr);
 void __dune_take_back_call(struct dune_percpu *pc);
+void __dune_end_fast_call(struct dune_percpu *pc);
 long __dune_sigaction(struct dune_percpu *pc);
 long __dune_sigaltstack(struct dune_percpu *pc);
 void __dune_sigreturn(struct dune_percpu *pc);

@@ -200,11 +200,25 @@ void __dune_take_back_call(struct dune_percpu *pc)
 	}
 }
 
+/* A handler without SA_RESTART ended the call that the module was making. */
+void __dune_end_fast_call(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+
+	r->rax = (uint64_t)-EINTR;
+	r->rip = pc->gate_ret;
+	r->rflags = r->r11;
+}
+
 /* DUNE_RUN returned @err, and nothing was done about it yet. */
 static bool exit_ready(struct dune_percpu *pc, long err)
 {
+	if (err == -EINTR) {	/* a call that the module was making */
+		__dune_end_fast_call(pc);
+		return true;
+	}
 	if (err)
-		return err == -EINTR || err == -EAGAIN;
+		return err == -EAGAIN;
 	switch (pc->run->exit_reason) {
 	case DUNE_EXIT_SYSCALL:
 		__dune_take_back_call(pc);

@@ -174,7 +174,9 @@ static int prepare(struct dune_percpu *pc)
 	pc->sigs = &__dune_sigs;
 	__dune_segments_init(pc);
 	ret = map_essentials();
-	return ret ? ret : vcpu_set_state(pc);
+	if (!ret)
+		ret = vcpu_set_state(pc);
+	return ret ? ret : __dune_fast_calls_allow(pc);
 }
 
 DUNE_EXPORT int dune_enter(void)

@@ -151,6 +151,16 @@ int dune_init(bool map_full);
 int dune_enter(void);
 
 /**
+ * dune_set_fast_calls - may the module make short system calls itself?
+ * @on: true, as it is at first; false: all go through libdune
+ *
+ * For threads that enter Dune mode afterwards.  A call is the same either way:
+ * the module makes none for a thread with a seccomp filter, a tracer or audit.
+ * Where dune.ko cannot do it (see DUNE_FEAT_FAST_CALLS) nothing changes.
+ */
+void dune_set_fast_calls(bool on);
+
+/**
  * dune_init_and_enter - dune_init(true), then dune_enter()
  *
  * Return: as they do.
