@@ -294,13 +294,16 @@ static int take_inject(struct dune_vcpu *vcpu)
 
 static long vcpu_run(struct dune_vcpu *vcpu)
 {
-	u64 exit_tsc = 0;
+	u64 exit_tsc = 0, rip = vcpu->regs.rip;
 	int ret;
 
 	if (!vcpu->has_state)
 		return -ENODATA;
 
 	read_shared(&vcpu->regs, &vcpu->run->regs, sizeof(vcpu->regs));
+	/* To a signal handler, for example: the cut-short delivery comes again. */
+	if (vcpu->regs.rip != rip)
+		vcpu->event.valid = false;
 	vcpu->regs.rflags = dune_rflags(vcpu->regs.rflags);
 	if (!is_canonical(vcpu->regs.rip))
 		return -EINVAL;
