@@ -124,6 +124,11 @@ static void compact(void)
 	munmap(area, AREA);
 }
 
+static bool none_there(int status)
+{
+	return status == -ENOENT || status == -EFAULT;	/* kernels differ */
+}
+
 /* With one node there is nowhere to go; the answers and the contents must be right. */
 static bool on_request(void)
 {
@@ -141,9 +146,9 @@ static bool on_request(void)
 	}
 	ok = syscall(SYS_move_pages, 0, 16, pages, NULL, status, 0) == 0;
 	for (size_t i = 0; i < 16; i++)
-		ok &= status[i] == (i < 15 ? 0 : -ENOENT);
+		ok &= i < 15 ? status[i] == 0 : none_there(status[i]);
 	ok &= syscall(SYS_move_pages, 0, 16, pages, nodes, status, MPOL_MF_MOVE) == 0;
-	ok &= status[0] == 0 && status[15] == -ENOENT;
+	ok &= status[0] == 0 && none_there(status[15]);
 	ok &= syscall(SYS_migrate_pages, 0, 64, &mask, &mask) == 0;
 	ok &= syscall(SYS_mbind, p, 16 * PAGE, 2, &mask, 64, MPOL_MF_MOVE) == 0;
 	ok &= mem_wrong(p, 15 * PAGE, 1) == 0 && mem_dirty(p + 15 * PAGE, PAGE) == 0;

@@ -79,10 +79,12 @@ static void serve_until_stop(int fd)
 		if (poll(&poll_fd, 1, 20) != 1 || read(fd, &msg, sizeof(msg)) != sizeof(msg))
 			continue;
 		supply->strange += msg.event != UFFD_EVENT_PAGEFAULT;
-		if (!serve(fd, msg.arg.pagefault.address, msg.arg.pagefault.flags))
-			supply->served++;
-		else if (errno != EEXIST)
-			supply->error = (unsigned int)errno;
+		supply->served++;	/* before the one that waits goes on */
+		if (serve(fd, msg.arg.pagefault.address, msg.arg.pagefault.flags)) {
+			supply->served--;
+			if (errno != EEXIST)
+				supply->error = (unsigned int)errno;
+		}
 	}
 }
 
