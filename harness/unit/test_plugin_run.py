@@ -433,6 +433,20 @@ def test_every_test_on_the_full_guest(bench: Bench, workers: tuple[str, ...]) ->
     ]
 
 
+def test_a_test_may_be_slow_on_some_engines(bench: Bench) -> None:
+    bench.pytester.makepyfile(
+        test_it="""
+import pytest
+
+@pytest.mark.slow_on_engines("bochs")
+def test_it(guest):
+    pass
+"""
+    )
+    bench.run("test_it.py").assert_outcomes(passed=1, deselected=1)
+    bench.run("--slow", "test_it.py").assert_outcomes(passed=2)
+
+
 def test_keep_guest_waits_until_the_guests_are_gone(bench: Bench) -> None:
     """The fake guest of this test ends by itself, which ends the wait."""
     bench.pytester.makepyfile(

@@ -89,10 +89,18 @@ class Worker:
             kind = ProgramKind(mark.args[0])
             self._generate_programs(metafunc, kind, str(mark.kwargs.get("group", kind)))
         elif "cell" in metafunc.fixturenames:
-            cells = self._cells(metafunc)
+            slow = metafunc.definition.get_closest_marker("slow_on_engines")
             group = metafunc.definition.get_closest_marker("guest_group")
             name = str(group.args[0]) if group is not None else str(ProgramKind.BEHAVIOUR)
-            metafunc.parametrize("cell", cells, ids=lambda cell: group_of(cell, name))
+            points = [
+                pytest.param(
+                    cell,
+                    id=group_of(cell, name),
+                    marks=[pytest.mark.slow] if slow and cell.engine in slow.args else [],
+                )
+                for cell in self._cells(metafunc)
+            ]
+            metafunc.parametrize("cell", points)
 
     def _cells(self, metafunc: pytest.Metafunc) -> tuple[Cell, ...]:
         """The cells of this run that a test does not exclude by its marks."""
