@@ -25,6 +25,7 @@ SUBCOMMANDS: tuple[tuple[str, str], ...] = (
     ("kernels", "list the kernels of images/kernels.toml"),
     ("run", "build, boot, run the acceptance suite, report"),
     ("bench", "measure costs in ticks or cycles"),
+    ("fidelity", "run third-party suites natively and in Dune mode, and compare"),
     ("exec", "run a command in a guest with dune.ko loaded"),
     ("shell", "a terminal in a guest with dune.ko loaded"),
     ("show-command", "print the exact QEMU or Bochs command line"),
