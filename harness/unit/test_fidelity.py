@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: MIT
+"""Fidelity: how suites' output is read, what counts as a difference, what is remembered."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import jsonschema
+import pytest
+from machine_fakes import fake_spec
+
+from dunelab.cli import fidelity as command
+from dunelab.deadline import Deadline
+from dunelab.errors import GuestDied, InfrastructureError
+from dunelab.fidelity import report
+from dunelab.fidelity.model import WHOLE, End, How, Pair, Test, UnitRun, differences
+from dunelab.fidelity.runner import PROOF, GuestKeeper, Job, Plan, Watcher, run_all, run_unit
+from dunelab.fidelity.state import State
+from dunelab.fidelity.suites import (
+    Ended,
+    Unit,
+    all_suites,
+    guest_file,
+    read_classes,
+    read_events,
+    read_stressor,
+    select,
+)
+from dunelab.images.store import find_repo_root
+from dunelab.machine.machine import Machine
+from dunelab.results.report import make_header
+from dunelab.spec import CommandResult
+
+CPYTHON = all_suites()["cpython"]
+STRESS = all_suites()["stress-ng"]
+UNIT = Unit("cpython", "test_x", 10, True)
+JOB = Job(CPYTHON, UNIT)
+
+
+def events(*lines: dict[str, str]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def start(name: str) -> dict[str, str]:
+    return {"start": name}
+
+
+def end(name: str, outcome: str, why: str = "") -> dict[str, str]:
+    return {"end": name, "outcome": outcome, "why": why}
+
+
+def one(how: How, **ends: End) -> UnitRun:
+    tests = tuple(Test(name, end, "" if end is End.OK else "why") for name, end in ends.items())
+    return UnitRun("cpython", "test_x", how, 1.0, tests)
+
+
+def pair(native: dict[str, End], dune: dict[str, End]) -> Pair:
+    return Pair(one(How.NATIVE, **native), one(How.DUNE, **dune))
+
+
+# -- reading ---------------------------------------------------------------------------
+
+
+def test_events_give_each_tests_end() -> None:
+    tests, running = read_events(
+        events(start("a"), end("a", "ok"), start("b"), end("b", "skipped", "no tty"))
+    )
+    assert tests == (Test("a", End.OK), Test("b", End.SKIPPED, "no tty"))
+    assert running is None
+
+
+def test_a_failed_subtest_fails_its_test() -> None:
+    tests, _running = read_events(
+        events(start("a"), end("a", "failed", "i=1"), end("a", "failed", "i=2"), end("a", "ok"))
+    )
+    assert tests == (Test("a", End.FAILED, "i=1"),)
+
+
+def test_a_test_without_end_hung_or_crashed_with_its_process() -> None:
+    text = events(start("a"), end("a", "ok"), start("b")) + '{"end": "b", "outc'
+    hung = CPYTHON.read(Ended(137, text, "last words"))
+    assert hung == (
+        Test("a", End.OK),
+        Test("b", End.HUNG, "last words"),
+        Test(WHOLE, End.HUNG, "in b"),
+    )
+    crashed = CPYTHON.read(Ended(139, text, "x"))
+    assert [t.end for t in crashed] == [End.OK, End.CRASHED, End.CRASHED]
+    assert "signal 11" in crashed[1].why
+
+
+@pytest.mark.parametrize("status", [0, 2, 3])
+def test_failed_tests_do_not_fail_the_module_again(status: int) -> None:
+    tests = CPYTHON.read(Ended(status, events(start("a"), end("a", "failed", "x")), ""))
+    assert tests[-1] == Test(WHOLE, End.OK)
+
+
+def test_the_runner_tells_what_unittest_saw(tmp_path: Path) -> None:
+    """With a package that looks like CPython's, since this one may have no tests."""
+    package = tmp_path / "test" / "libregrtest"
+    package.mkdir(parents=True)
+    (tmp_path / "test" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (package / "testresult.py").write_text(
+        "import unittest\nclass RegressionTestResult(unittest.TextTestResult): pass\n"
+    )
+    (package / "main.py").write_text(
+        "import sys, unittest\n"
+        "from test.libregrtest import testresult\n"
+        "def main():\n"
+        "    suite = unittest.defaultTestLoader.loadTestsFromName(sys.argv[-1])\n"
+        "    unittest.TextTestRunner(resultclass=testresult.RegressionTestResult).run(suite)\n"
+    )
+    (tmp_path / "test" / "test_some.py").write_text(
+        "import os, unittest\n"
+        "class T(unittest.TestCase):\n"
+        "    def test_a(self): pass\n"
+        "    def test_b(self): self.fail('because')\n"
+        "    def test_c(self): self.skipTest('not here')\n"
+        "    def test_d(self):\n"
+        "        for i in range(3):\n"
+        "            with self.subTest(i=i): self.assertNotEqual(i, 1)\n"
+        "    @unittest.expectedFailure\n"
+        "    def test_e(self): self.fail()\n"
+        "    def test_f(self): self.assertNotIn('DUNELAB_EVENTS', os.environ)\n"
+        "    def test_g(self):\n"
+        "        if os.fork() == 0: self.addCleanup(os._exit, 0); self.fail('a child')\n"
+        "        os.wait()\n"
+    )
+    said = tmp_path / "events"
+    said.touch()
+    subprocess.run(
+        ["python3", guest_file("regrtest.py"), "test.test_some"],
+        env={"PYTHONPATH": str(tmp_path), "DUNELAB_EVENTS": str(said), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    tests, running = read_events(said.read_text())
+    assert running is None
+    assert {t.name.rpartition(".")[2]: str(t.end) for t in tests} == {
+        "test_a": "ok",
+        "test_b": "failed",
+        "test_c": "skipped",
+        "test_d": "failed",
+        "test_e": "expected failure",
+        "test_f": "ok",
+        "test_g": "ok",
+    }
+    assert "because" in next(t.why for t in tests if t.name.endswith("test_b"))
+
+
+SUMMARY = """\
+stress-ng: info:  [12] setting to a 3 secs run per stressor
+stress-ng: info:  [12] skipped: {skipped}
+stress-ng: info:  [12] passed: 1: kill (1)
+stress-ng: info:  [12] failed: 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "skipped", "expected"),
+    [
+        (0, "0", End.OK),
+        (0, "1: kill (1)", End.SKIPPED),
+        (2, "0", End.FAILED),
+        (3, "0", End.SKIPPED),
+        (4, "0", End.SKIPPED),
+        (7, "0", End.OK),
+        (137, "0", End.HUNG),
+        (134, "0", End.CRASHED),
+    ],
+)
+def test_a_stressors_end(status: int, skipped: str, expected: End) -> None:
+    assert read_stressor(Ended(status, "", SUMMARY.format(skipped=skipped))).end is expected
+
+
+def test_stressors_of_a_class() -> None:
+    text = "class 'signal' stressors: kill sigabrt\nclass 'os' stressors: access\n"
+    assert read_classes(text) == {"signal": ("kill", "sigabrt"), "os": ("access",)}
+
+
+def test_units_come_from_the_guest_and_a_missing_one_is_an_error() -> None:
+    names = [*(f"{n} {n}" for n in command_names()), "test_asyncio test_asyncio.test_events"]
+    units = CPYTHON.units(lambda text: "\n".join(names))
+    assert {u.name for u in units} >= {"test_signal", "test_asyncio.test_events"}
+    with pytest.raises(InfrastructureError, match="test_signal"):
+        CPYTHON.units(lambda text: "\n".join(n for n in names if "test_signal" not in n))
+
+
+def command_names() -> list[str]:
+    asked: list[str] = []
+
+    def ask(text: str) -> str:
+        asked.append(text)
+        return ""
+
+    with contextlib.suppress(InfrastructureError):
+        CPYTHON.units(ask)
+    return [w for w in asked[0].split() if w.startswith("test_") and w != "test_asyncio"]
+
+
+def test_selection() -> None:
+    units = (Unit("s", "a", 1, True), Unit("s", "b", 1, False))
+    assert [u.name for u in select(units, [], False)] == ["a"]
+    assert [u.name for u in select(units, [], True)] == ["a", "b"]
+    assert [u.name for u in select(units, ["b*"], False)] == ["b"]
+
+
+# -- comparing -------------------------------------------------------------------------
+
+
+def test_what_ends_alike_is_no_difference() -> None:
+    assert differences([pair({"a": End.OK, "b": End.FAILED}, {"a": End.OK, "b": End.FAILED})]) == ()
+
+
+def test_a_steady_difference_has_both_ends() -> None:
+    (found,) = differences([pair({"a": End.OK}, {"a": End.FAILED})] * 2)
+    assert (found.test, found.native.end, found.dune.end) == ("a", End.OK, End.FAILED)
+    assert found.dune.why == "why"
+    assert found.steady
+
+
+def test_a_test_that_one_side_does_not_have_is_a_difference() -> None:
+    (found,) = differences([pair({"a": End.OK, "b": End.OK}, {"a": End.OK})])
+    assert found.dune.end is End.ABSENT
+    (found,) = differences([pair({"a": End.OK}, {"a": End.OK, "b": End.OK})])
+    assert found.native.end is End.ABSENT
+
+
+def test_what_fails_now_and_then_natively_too_is_none() -> None:
+    tries = [
+        pair({"a": End.OK}, {"a": End.FAILED}),
+        pair({"a": End.FAILED}, {"a": End.OK}),
+    ]
+    assert differences(tries) == ()
+
+
+def test_what_fails_now_and_then_in_dune_mode_only_is_an_unsteady_one() -> None:
+    tries = [pair({"a": End.OK}, {"a": End.FAILED}), pair({"a": End.OK}, {"a": End.OK})]
+    (found,) = differences(tries)
+    assert not found.steady
+    assert found.dune.end is End.FAILED
+
+
+def test_the_document_fits_its_schema(tmp_path: Path) -> None:
+    tries = ((pair({"a": End.OK, WHOLE: End.OK}, {"a": End.HUNG, WHOLE: End.HUNG}),),)
+    header = make_header(datetime.now(UTC).isoformat(), 1.0, ["--all"], find_repo_root())
+    comparison = report.Comparison(header, None, tries)
+    report.write(comparison, tmp_path / "f.json")
+    document = json.loads((tmp_path / "f.json").read_text())
+    assert document["units"][0]["native"]["counts"] == {"ok": 1}
+    assert [d["test"] for d in document["differences"]] == ["a", WHOLE]
+    document["differences"][0]["native"]["end"] = "fine"
+    schema = json.loads(Path(report.__file__).with_name("schema.json").read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
+
+
+# -- running ---------------------------------------------------------------------------
+
+
+Answer = Callable[[str], CommandResult]
+
+
+class FakeMachine:
+    """Answers unit.sh's command lines."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.commands: list[str] = []
+        self.killed = False
+
+    def run(self, text: str, deadline: Deadline, **options: Any) -> CommandResult:
+        if "unit.sh" not in text:
+            return CommandResult(text, 0, "", "", 0.0)
+        self.commands.append(text)
+        return self.answer(text)
+
+    def push(self, local: Path, remote: str, mode: int) -> None:
+        assert local.is_file()
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def keeper_of(*machines: FakeMachine) -> GuestKeeper:
+    left = list(machines)
+
+    @contextlib.contextmanager
+    def boot() -> Iterator[Machine]:
+        yield cast(Machine, left.pop(0))
+
+    return GuestKeeper(boot)
+
+
+def fine(text: str) -> CommandResult:
+    proof = f"{PROOF}, a vCPU\n" if "dune-run" in text else ""
+    return CommandResult(text, 0, events(start("a"), end("a", "ok")), f"{proof}log", 1.0)
+
+
+def test_a_unit_runs_by_dune_run_with_proof() -> None:
+    machine = FakeMachine(fine)
+    run, log = run_unit(keeper_of(machine), JOB, How.DUNE, Watcher())
+    assert "dune-run --verify python3" in machine.commands[0]
+    assert run.end_of("a").end is End.OK
+    assert PROOF in log
+
+
+def test_a_run_without_proof_is_no_run() -> None:
+    machine = FakeMachine(lambda text: CommandResult(text, 0, "", "log", 1.0))
+    with pytest.raises(InfrastructureError, match="did not say that it is in Dune mode"):
+        run_unit(keeper_of(machine), JOB, How.DUNE, Watcher())
+
+
+def test_a_dead_guest_is_an_end_and_is_replaced() -> None:
+    def die(text: str) -> CommandResult:
+        raise GuestDied("the guest died: Oops")
+
+    first, second = FakeMachine(die), FakeMachine(fine)
+    keeper = keeper_of(first, second)
+    run, _log = run_unit(keeper, JOB, How.NATIVE, Watcher())
+    assert run.end_of(WHOLE).end is End.GUEST_DIED
+    assert "Oops" in run.end_of(WHOLE).why
+    assert first.killed
+    run, _log = run_unit(keeper, JOB, How.NATIVE, Watcher())
+    assert run.end_of("a").end is End.OK
+
+
+def test_units_that_differ_run_again_and_known_ones_do_not(tmp_path: Path) -> None:
+    def sometimes(text: str) -> CommandResult:
+        done = fine(text)
+        bad = events(start("a"), end("a", "failed", "x"))
+        return replace(done, stdout=bad) if "dune-run" in text else done
+
+    state = State(tmp_path, fake_spec(tmp_path).image)
+    plan = Plan((JOB,), tries=2, workers=1, fresh=False)
+    machine = FakeMachine(sometimes)
+
+    @contextlib.contextmanager
+    def boot() -> Iterator[Machine]:
+        yield cast(Machine, machine)
+
+    ((_job, tries),) = run_all(plan, boot, state, Watcher())
+    assert len(tries) == 2
+    assert len(machine.commands) == 4
+    ((_job, again),) = run_all(plan, boot, state, Watcher())
+    assert [p.differing for p in again] == [p.differing for p in tries] == [("a",)] * 2
+    assert len(machine.commands) == 4
+    other = State(tmp_path, replace(state.image, digest="other"))
+    list(run_all(plan, boot, other, Watcher()))
+    assert [("dune-run" in text) for text in machine.commands[4:]] == [True, True]
+
+
+def test_a_broken_bench_ends_the_run(tmp_path: Path) -> None:
+    @contextlib.contextmanager
+    def boot() -> Iterator[Machine]:
+        raise InfrastructureError("no guest")
+        yield
+
+    plan = Plan((JOB,), tries=1, workers=1, fresh=False)
+    state = State(tmp_path, fake_spec(tmp_path).image)
+    with pytest.raises(InfrastructureError, match="no guest"):
+        list(run_all(plan, boot, state, Watcher()))
+
+
+def test_the_units_script_streams_kills_and_passes_the_status_on(tmp_path: Path) -> None:
+    """With this machine's own tools: what a unit leaves behind is killed."""
+    folder = tmp_path / "unit"
+    text = 'sleep 1000 & echo $! >../../left; echo event >>"$DUNELAB_EVENTS"; echo said; exit 7'
+    done = subprocess.run(
+        ["sh", guest_file("unit.sh"), "20", str(folder), "sh", "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "event\n", "said\n")
+    left = (tmp_path / "left").read_text().strip()
+    status = Path(f"/proc/{left}/status")
+    assert not status.exists() or "zombie" in status.read_text()
+    assert not folder.exists()
+
+
+def test_the_units_script_ends_what_hangs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", guest_file("unit.sh"), "1", str(tmp_path / "unit"), "sleep", "100"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 137
+
+
+def test_the_command_explains_itself() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    args = parser.parse_args(["--only", "test_x", "--suite", "cpython", "-n", "2"])
+    assert args.image == "full"
+    assert args.workers == 2
