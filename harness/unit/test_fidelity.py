@@ -32,16 +32,18 @@ from dunelab.fidelity.suites import (
     guest_file,
     read_classes,
     read_events,
+    read_program,
     read_stressor,
     select,
+    suite_names,
 )
-from dunelab.images.store import find_repo_root
+from dunelab.images.store import Store, find_repo_root
 from dunelab.machine.machine import Machine
 from dunelab.results.report import make_header
 from dunelab.spec import CommandResult
 
-CPYTHON = all_suites()["cpython"]
-STRESS = all_suites()["stress-ng"]
+SUITES = all_suites(Store.open())
+CPYTHON = SUITES["cpython"]
 UNIT = Unit("cpython", "test_x", 10, True)
 JOB = Job(CPYTHON, UNIT)
 
@@ -182,6 +184,21 @@ stress-ng: info:  [12] failed: 0
 )
 def test_a_stressors_end(status: int, skipped: str, expected: End) -> None:
     assert read_stressor(Ended(status, "", SUMMARY.format(skipped=skipped))).end is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(0, End.OK), (77, End.SKIPPED), (1, End.FAILED), (134, End.CRASHED), (137, End.HUNG)],
+)
+def test_a_programs_end(status: int, expected: End) -> None:
+    assert read_program(Ended(status, "", "assertion failed")).end is expected
+
+
+def test_every_suite_has_its_data_and_the_other_way_round() -> None:
+    assert tuple(SUITES) == suite_names()
+    gnulib = SUITES["gnulib"].units(lambda text: "")
+    assert [u.name for u in gnulib if u.usual]
+    assert len({u.name for u in gnulib}) == len(gnulib) > 100
 
 
 def test_stressors_of_a_class() -> None:

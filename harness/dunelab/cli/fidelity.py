@@ -24,8 +24,8 @@ from dunelab.fidelity import report
 from dunelab.fidelity.model import How, Pair, differences
 from dunelab.fidelity.runner import Boot, Job, Plan, Watcher, run_all
 from dunelab.fidelity.state import State
-from dunelab.fidelity.suites import all_suites, select
-from dunelab.images.store import find_repo_root
+from dunelab.fidelity.suites import all_suites, select, suite_names
+from dunelab.images.store import Store, find_repo_root
 from dunelab.machine import workdir
 from dunelab.machine.machine import Machine
 from dunelab.results.report import make_header
@@ -50,9 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dunelab fidelity``."""
     add_machine_arguments(parser)
     parser.set_defaults(image=ImageKind.FULL.value)
-    names = list(all_suites())
     parser.add_argument(
-        "--suite", action="append", choices=names, help="suite, repeatable (default: all)"
+        "--suite", action="append", choices=suite_names(), help="suite, repeatable (default: all)"
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="GLOB", help="units by name, repeatable"
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     console = Console(stderr=True, highlight=False)
     guests = _Guests(args, lambda text: console.print(f"dunelab: {text}", markup=False))
-    jobs = _jobs(args, guests.boot)
+    jobs = _jobs(args, guests)
     if args.list:
         for job in jobs:
             print(f"{job.suite.name} {job.unit.name}")
@@ -130,6 +129,11 @@ class _Guests:
         """The machine that was asked for, without a folder."""
         return self._asked.spec
 
+    @property
+    def store(self) -> Store:
+        """Where the suites' own files come from."""
+        return self._asked.store
+
     @contextlib.contextmanager
     def boot(self) -> Iterator[Machine]:
         """A guest in a folder of its own."""
@@ -162,11 +166,11 @@ class _Guests:
         )
 
 
-def _jobs(args: argparse.Namespace, boot: Boot) -> tuple[Job, ...]:
+def _jobs(args: argparse.Namespace, guests: _Guests) -> tuple[Job, ...]:
     """The units that were asked for; a guest says which there are."""
-    suites = all_suites()
+    suites = all_suites(guests.store)
     chosen = args.suite or list(suites)
-    with boot() as machine:
+    with guests.boot() as machine:
 
         def ask(text: str) -> str:
             done = machine.run(text, Deadline.after(_ASK_SECONDS, "a list of units"))

@@ -61,9 +61,10 @@ class GuestKeeper:
         self._boot = boot
         self._stack = contextlib.ExitStack()
         self._machine: Machine | None = None
+        self._ready: set[str] = set()
 
-    def machine(self) -> Machine:
-        """A guest that is alive, with dune.ko."""
+    def machine(self, suite: Suite) -> Machine:
+        """A guest that is alive, with dune.ko and what the suite needs."""
         if self._machine is None:
             machine = self._stack.enter_context(self._boot())
             load_module(machine)
@@ -71,6 +72,10 @@ class GuestKeeper:
             machine.run(f"mkdir -p {GUEST_FOLDER}", folder, check=True)
             machine.push(guest_file("unit.sh"), f"{GUEST_FOLDER}/unit.sh", 0o755)
             self._machine = machine
+            self._ready = set()
+        if suite.name not in self._ready:
+            _prepare(self._machine, suite)
+            self._ready.add(suite.name)
         return self._machine
 
     def replace(self) -> None:
@@ -91,11 +96,17 @@ class GuestKeeper:
         self._stack.close()
 
 
+def _prepare(machine: Machine, suite: Suite) -> None:
+    for path in suite.files:
+        machine.push(path, f"{GUEST_FOLDER}/{path.name}", 0o755)
+    if suite.setup:
+        limit = Deadline.after(120, f"set-up of {suite.name}")
+        machine.run(f"cd {GUEST_FOLDER} && {suite.setup}", limit, check=True)
+
+
 def run_unit(keeper: GuestKeeper, job: Job, how: How, watcher: Watcher) -> tuple[UnitRun, str]:
     """Run one unit one way; its log beside it.  A guest that dies is an end like others."""
-    machine = keeper.machine()
-    for path in job.suite.files:
-        machine.push(path, f"{GUEST_FOLDER}/{path.name}", 0o755)
+    machine = keeper.machine(job.suite)
     limit = job.unit.seconds * (DUNE_FACTOR if how is How.DUNE else 1)
     words = (
         f"{GUEST_FOLDER}/unit.sh",

@@ -54,5 +54,5 @@ class State:
         )
         digest.text("seconds", str(unit.seconds))
         for path in (guest_file("unit.sh"), *suite.files):
-            digest.text(path.name, path.read_text("utf-8"))
+            digest.file(path.name, path)
         return digest.hex()

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from dunelab.errors import InfrastructureError
 from dunelab.fidelity.model import WHOLE, End, Test
+from dunelab.images.store import Store
 
 GUEST_FOLDER = "/run/fidelity"
 KILLED = 128 + 9
@@ -60,6 +61,11 @@ class Suite(Protocol):
         """What has to lie in the guest's folder."""
         ...
 
+    @property
+    def setup(self) -> str:
+        """Shell text for the guest's folder, once the files are there; may be empty."""
+        ...
+
     def units(self, ask: AskGuest) -> tuple[Unit, ...]:
         """All units, the usual ones first."""
         ...
@@ -83,10 +89,19 @@ def _data() -> dict[str, Any]:
     return tomllib.loads(resources.files(__package__).joinpath("suites.toml").read_text("utf-8"))
 
 
-def all_suites() -> dict[str, Suite]:
-    """Every suite by its name, in the order of running."""
-    suites: tuple[Suite, ...] = (CPython(_data()["cpython"]), StressNg(_data()["stress-ng"]))
+def all_suites(store: Store) -> dict[str, Suite]:
+    """Every suite by its name, in the order of running; makes nothing yet."""
+    suites: tuple[Suite, ...] = (
+        CPython(_data()["cpython"]),
+        Gnulib(_data()["gnulib"], store),
+        StressNg(_data()["stress-ng"]),
+    )
     return {suite.name: suite for suite in suites}
+
+
+def suite_names() -> tuple[str, ...]:
+    """The names of all suites."""
+    return tuple(_data())
 
 
 def last_lines(text: str, lines: int = WHY_LINES) -> str:
@@ -101,6 +116,7 @@ class CPython:
     """CPython's own test package, a module a unit, by a runner that tells each test's end."""
 
     name = "cpython"
+    setup = ""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = data
@@ -195,6 +211,55 @@ def _whole(ended: Ended) -> Test:
     return Test(WHOLE, End.OK)
 
 
+# -- gnulib ----------------------------------------------------------------------------
+
+
+class Gnulib:
+    """gnulib's tests of the C library, a program a unit, in a folder with all of them."""
+
+    name = "gnulib"
+    setup = "mkdir -p gnulib && tar -x -f gnulib.tar -C gnulib"
+
+    def __init__(self, data: Mapping[str, Any], store: Store) -> None:
+        self._data = data
+        self._store = store
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self._store.gnulib(),)
+
+    def units(self, ask: AskGuest) -> tuple[Unit, ...]:
+        usual = self._data["usual"]
+        tests = sorted(self._store.gnulib_recipe.tests, key=lambda name: (name not in usual, name))
+        seconds = float(self._data["seconds"])
+        return tuple(Unit(self.name, name, seconds, name in usual) for name in tests)
+
+    def command(self, unit: Unit) -> tuple[str, ...]:
+        # Some start themselves, by their name alone.
+        text = f'ln -s {GUEST_FOLDER}/gnulib/* . && PATH=.:$PATH && exec "$0"'
+        return ("sh", "-c", text, f"./test-{unit.name}")
+
+    def read(self, ended: Ended) -> tuple[Test, ...]:
+        return (read_program(ended),)
+
+
+_SKIPPED = 77
+
+
+def read_program(ended: Ended) -> Test:
+    """One program's end, by the statuses that automake's tests have."""
+    why = last_lines(ended.log)
+    if ended.status == KILLED:
+        return Test(WHOLE, End.HUNG, why)
+    if ended.status > 128:
+        return Test(WHOLE, End.CRASHED, f"signal {ended.status - 128}\n{why}")
+    if ended.status == _SKIPPED:
+        return Test(WHOLE, End.SKIPPED, why)
+    if ended.status == 0:
+        return Test(WHOLE, End.OK)
+    return Test(WHOLE, End.FAILED, f"status {ended.status}\n{why}")
+
+
 # -- stress-ng -------------------------------------------------------------------------
 
 
@@ -203,6 +268,7 @@ class StressNg:
 
     name = "stress-ng"
     files: tuple[Path, ...] = ()
+    setup = ""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = data

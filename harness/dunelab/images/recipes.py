@@ -160,6 +160,29 @@ class FullRecipe:
 
 
 @dataclass(frozen=True)
+class GnulibRecipe:
+    """Which of gnulib's tests are built; ``files`` beside the recipe say how."""
+
+    suite: str
+    packages: tuple[str, ...]
+    tests: tuple[str, ...]
+    files: Path
+
+    @classmethod
+    def read(cls, path: Path) -> GnulibRecipe:
+        """From images/gnulib.toml."""
+        table = Table.read(path)
+        recipe = cls(
+            suite=table.text("suite"),
+            packages=table.texts("packages"),
+            tests=table.texts("tests"),
+            files=path.with_suffix(""),
+        )
+        table.done()
+        return recipe
+
+
+@dataclass(frozen=True)
 class BochsRecipe:
     """How the emulator is built."""
 

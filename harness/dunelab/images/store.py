@@ -19,13 +19,20 @@ from dunelab.images.builder import Builder, open_builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
 from dunelab.images.disk import RootDisk, root_disk
+from dunelab.images.gnulib import gnulib_tests
 from dunelab.images.iso import boot_iso
 from dunelab.images.kernel import Kernel, open_kernel
 from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.keys import Keys, open_keys
 from dunelab.images.module import ModuleBuild, build_module
 from dunelab.images.programs import ProgramSet, build_programs
-from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
+from dunelab.images.recipes import (
+    BochsRecipe,
+    BuilderRecipe,
+    FullRecipe,
+    GnulibRecipe,
+    GuestRecipe,
+)
 from dunelab.images.resolve import Record, Resolver
 from dunelab.spec import GuestImage, ImageKind
 
@@ -103,6 +110,11 @@ class Store:
     @cached_property
     def _full_recipe(self) -> FullRecipe:
         return FullRecipe.read(self.repo_root / "images/full.toml")
+
+    @cached_property
+    def gnulib_recipe(self) -> GnulibRecipe:
+        """Which of gnulib's tests are built."""
+        return GnulibRecipe.read(self.repo_root / "images/gnulib.toml")
 
     @cached_property
     def _bochs_recipe(self) -> BochsRecipe:
@@ -232,6 +244,13 @@ class Store:
         entry_code = self.repo_root / "images/plain_boot.S"
         return boot_iso(self.cache, self.builder, image, cmdline, entry_code)
 
+    def gnulib(self) -> Path:
+        """An archive of gnulib's tests."""
+        recipe = self.gnulib_recipe
+        record = self._resolver.packages("gnulib", recipe.suite, recipe.packages)
+        archive = self._archive(recipe.suite)
+        return gnulib_tests(self.cache, self.builder, archive, recipe, record, self._progress)
+
     def bochs(self) -> BochsBuild:
         """The emulator: the own build, or the packaged one with the reason."""
         recipe = self._bochs_recipe
@@ -257,6 +276,7 @@ class Store:
             ("guest", self._guest_recipe),
             ("full", self._full_recipe),
             ("bochs-share", self._bochs_recipe),
+            ("gnulib", self.gnulib_recipe),
         ):
             self._resolver.packages(key, recipe.suite, recipe.packages)
         bochs = self._bochs_recipe
