@@ -100,6 +100,7 @@ long __dune_windows_restore(int fd);
 int __dune_map_gib(uint64_t va);
 int __dune_map_range(uint64_t va, uint64_t len);
 bool __dune_gib_mapped(uint64_t va);
+bool __dune_gib_held(uint64_t va);
 bool __dune_va_present(uint64_t va);
 uint64_t __dune_cr3(void);
 

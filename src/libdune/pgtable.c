@@ -246,10 +246,32 @@ uint64_t __dune_cr3(void)
 	return pool_to_gpa(pgroot);
 }
 
+/*
+ * A mapping with more GiBs than this gets its windows as it is touched: there
+ * are fewer windows than a mapping without reserve can have GiBs.
+ */
+#define EAGER_GIBS	16
+
+/* A bit for each GiB of such a mapping. */
+static uint64_t held[(USER_END >> GIB_SHIFT) / 64 + 1];
+
+bool __dune_gib_held(uint64_t va)
+{
+	uint64_t gib = va >> GIB_SHIFT;
+
+	return va < USER_END && held[gib / 64] >> gib % 64 & 1;
+}
+
 /* One mapping of /proc/self/maps; the vsyscall page lies above USER_END. */
 static int map_existing(uint64_t begin, uint64_t end)
 {
-	return begin < USER_END ? __dune_map_range(begin, end - begin) : 0;
+	if (begin >= USER_END)
+		return 0;
+	if (end - begin <= EAGER_GIBS * GIB)
+		return __dune_map_range(begin, end - begin);
+	for (uint64_t gib = begin >> GIB_SHIFT; gib <= (end - 1) >> GIB_SHIFT; gib++)
+		held[gib / 64] |= 1ULL << gib % 64;
+	return 0;
 }
 
 static int pool_reserve(void)

@@ -58,7 +58,7 @@ long __dune_window_fault(uint64_t addr, uint64_t err)
 		return 0;
 	if (__dune_gib_mapped(addr))	/* perhaps since, by another thread */
 		return __dune_va_present(addr);
-	if (!__dune_map_full && __dune_has_pgflt_handler())
+	if (!__dune_map_full && __dune_has_pgflt_handler() && !__dune_gib_held(addr))
 		return 0;
 	return __dune_map_gib(addr) == 0;
 }
