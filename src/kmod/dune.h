@@ -61,6 +61,7 @@ struct dune_vm {
 	int levels;			/* 4, or 5 on SVM under a 5-level host */
 	unsigned int inv_active;	/* mmu_lock: invalidations under way */
 	unsigned long inv_start, inv_end;	/* mmu_lock: what they cover */
+	wait_queue_head_t inv_wait;	/* faults that wait for one to end */
 	atomic64_t tlb_gen;		/* bumped whenever entries were removed */
 	cpumask_var_t running;		/* CPUs that are in guest mode for this VM */
 

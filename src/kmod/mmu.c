@@ -25,6 +25,7 @@
 #include <linux/smp.h>
 #include <linux/uaccess.h>
 #include <asm/futex.h>
+#include <asm/mmu_context.h>
 #include <uapi/linux/futex.h>
 
 #include "compat.h"
@@ -165,6 +166,13 @@ bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long 
 	return any;
 }
 
+/* Protection keys refuse data and nothing else: execute-only memory is made of that. */
+static bool fetchable(u64 flags, u32 access)
+{
+	return access & DUNE_ACCESS_EXEC &&
+	       (flags & (_PAGE_PRESENT | _PAGE_USER)) == (_PAGE_PRESENT | _PAGE_USER);
+}
+
 /*
  * What the mm maps at @hva, if that allows @access.  Nobody takes it away
  * while mmu_lock is held and no invalidation is under way; IRQs off keep the
@@ -195,7 +203,7 @@ static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct 
 	if (!pud_present(pudv))
 		goto out;
 	if (pud_leaf(pudv)) {
-		read = pud_access_permitted(pudv, false);
+		read = pud_access_permitted(pudv, false) || fetchable(pud_flags(pudv), access);
 		write = pud_dirty(pudv) && pud_access_permitted(pudv, true);
 		exec = !(pud_flags(pudv) & _PAGE_NX);
 		p->pfn = pud_pfn(pudv) + ((hva & ~PUD_MASK) >> PAGE_SHIFT);
@@ -207,7 +215,7 @@ static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct 
 	if (!pmd_present(pmdv))
 		goto out;
 	if (pmd_leaf(pmdv)) {
-		read = pmd_access_permitted(pmdv, false);
+		read = pmd_access_permitted(pmdv, false) || fetchable(pmd_flags(pmdv), access);
 		write = pmd_dirty(pmdv) && pmd_access_permitted(pmdv, true);
 		exec = !(pmd_flags(pmdv) & _PAGE_NX);
 		p->pfn = pmd_pfn(pmdv) + ((hva & ~PMD_MASK) >> PAGE_SHIFT);
@@ -215,7 +223,7 @@ static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct 
 		goto out;
 	}
 	ptev = READ_ONCE(*pte_offset_kernel(&pmdv, hva));
-	read = pte_access_permitted(ptev, false);
+	read = pte_access_permitted(ptev, false) || fetchable(pte_flags(ptev), access);
 	write = pte_dirty(ptev) && pte_access_permitted(ptev, true);
 	exec = pte_exec(ptev);
 	p->pfn = pte_pfn(ptev);
@@ -291,7 +299,8 @@ static int ask_mm(struct mm_struct *mm, unsigned long hva, u32 access)
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	vma = vma_lookup(mm, hva);
-	if (vma && (vma->vm_flags & (write ? VM_WRITE : exec ? VM_EXEC : VM_ACCESS_FLAGS)))
+	if (vma && (vma->vm_flags & (write ? VM_WRITE : exec ? VM_EXEC : VM_ACCESS_FLAGS)) &&
+	    arch_vma_access_permitted(vma, write, exec, false))
 		fault = handle_mm_fault(vma, hva, FAULT_FLAG_DEFAULT |
 					(write ? FAULT_FLAG_WRITE : 0) |
 					(exec ? FAULT_FLAG_INSTRUCTION : 0), NULL);
@@ -320,7 +329,8 @@ static bool is_present(struct dune_vm *vm, unsigned long hva)
 
 static bool invalidation_covers(struct dune_vm *vm, unsigned long hva)
 {
-	return vm->inv_active && hva >= vm->inv_start && hva < vm->inv_end;
+	return READ_ONCE(vm->inv_active) && hva >= READ_ONCE(vm->inv_start) &&
+	       hva < READ_ONCE(vm->inv_end);
 }
 
 /* DUNE_MMU_RETRY: the mm is changing what it maps there.  -EFAULT: it maps nothing like that. */
@@ -362,6 +372,10 @@ int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault)
 				ret = mirror(vcpu, hva, x->gpa, x->access) ? DUNE_MMU_RETRY : 0;
 		}
 	}
+	if (ret == DUNE_MMU_RETRY)
+		/* Whoever invalidates may be waiting for this very CPU. */
+		wait_event_interruptible(vcpu->vm->inv_wait,
+					 !invalidation_covers(vcpu->vm, hva));
 	if (ret == -EFAULT)
 		*fault = (struct dune_fault) {
 			.gpa = x->gpa,

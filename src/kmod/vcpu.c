@@ -156,13 +156,6 @@ static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
 	return true;
 }
 
-static int report_fault(struct dune_vcpu *vcpu, const struct dune_fault *fault)
-{
-	vcpu->run->fault = *fault;
-	vcpu->run->exit_reason = DUNE_EXIT_FAULT;
-	return 0;
-}
-
 static int report(struct dune_vcpu *vcpu, u32 reason)
 {
 	vcpu->run->exit_reason = reason;
@@ -181,7 +174,8 @@ static int handle_fault(struct dune_vcpu *vcpu)
 	case DUNE_MMU_RETRY:
 		return RUN_AGAIN;
 	case -EFAULT:
-		return report_fault(vcpu, &fault);
+		vcpu->run->fault = fault;
+		return report(vcpu, DUNE_EXIT_FAULT);
 	case -EINTR:
 		return report(vcpu, DUNE_EXIT_INTERRUPTED);
 	default:

@@ -41,6 +41,7 @@ static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
 	if (!vm)
 		return ERR_PTR(-ENOMEM);
 	spin_lock_init(&vm->mmu_lock);
+	init_waitqueue_head(&vm->inv_wait);
 	mutex_init(&vm->window_mutex);
 	xa_init(&vm->by_hva);
 	atomic64_set(&vm->tlb_gen, 0);
@@ -99,6 +100,8 @@ static void vm_invalidate_end(struct mmu_notifier *mn,
 	spin_lock(&vm->mmu_lock);
 	vm->inv_active--;
 	spin_unlock(&vm->mmu_lock);
+	if (wq_has_sleeper(&vm->inv_wait))
+		wake_up_all(&vm->inv_wait);
 }
 
 /*
