@@ -71,7 +71,7 @@ bool __dune_is_own_fd(int fd)
 {
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
-	if (fd == dune_fd || fd == __dune_exec_fd)
+	if (fd == dune_fd || fd == __dune_exec_fd || fd == __dune_dev_fd)
 		return fd >= 0;
 	for (uint32_t i = 0; i < nr; i++) {
 		const struct dune_percpu *pc = block_at(i);
@@ -88,35 +88,17 @@ int __dune_next_own_fd(unsigned int first, unsigned int last)
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 	unsigned int best = ~0U;
 
-	for (uint32_t i = 0; i <= nr + 1; i++) {
+	for (uint32_t i = 0; i <= nr + 2; i++) {
 		const struct dune_percpu *pc = i < nr ? block_at(i) : NULL;
 		unsigned int fd = i == nr ? (unsigned int)dune_fd :
 				  i == nr + 1 ? (unsigned int)__dune_exec_fd :
+				  i == nr + 2 ? (unsigned int)__dune_dev_fd :
 				  pc ? (unsigned int)pc->vcpu_fd : ~0U;
 
 		if ((int)fd >= 0 && fd >= first && fd <= last && fd < best)
 			best = fd;
 	}
 	return (int)best;
-}
-
-/*
- * Programs expect the lowest free descriptor to be theirs: move ours up, as far
- * as the limit allows.
- */
-int __dune_raise_fd(int fd)
-{
-	static const int floors[] = { 768, 192, 48 };
-
-	for (unsigned int i = 0; i < sizeof(floors) / sizeof(floors[0]); i++) {
-		long high = __dune_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floors[i]);
-
-		if (high >= 0) {
-			__dune_syscall3(SYS_close, fd, 0, 0);
-			return (int)high;
-		}
-	}
-	return fd;
 }
 
 void __dune_close_own(int fd)
@@ -161,7 +143,7 @@ static long map_page(const void *at, int prot, int fd, off_t offset)
 /* A vCPU for @pc, which has none: descriptor and pages. */
 int __dune_vcpu_create(struct dune_percpu *pc)
 {
-	long fd = __dune_syscall3(SYS_ioctl, dune_fd, DUNE_CREATE_VCPU, 0);
+	long fd = __dune_make_fd(SYS_ioctl, dune_fd, DUNE_CREATE_VCPU, 0, 0);
 	long ret;
 
 	if (fd < 0)

@@ -255,6 +255,7 @@ void __dune_child_copied(struct dune_percpu *pc)
 	pc->sigs->lock = 0;
 	pc->vforked = 0;
 	pc->alone = 0;
+	__dune_descriptors_copied();
 	__dune_forget_parent(pc);
 	__dune_return_to_vm(pc);
 }

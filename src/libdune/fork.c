@@ -15,8 +15,10 @@
 
 static void after_fork_in_child(void)
 {
-	if (!*__dune_fork_mark)
+	if (!*__dune_fork_mark) {
+		__dune_descriptors_copied();
 		__dune_forget_parent(NULL);
+	}
 }
 
 int __dune_fork_init(void)

@@ -69,6 +69,7 @@ int __dune_process_ready(void);
 
 /* attach.c: the VM of this address space, and whether it has been copied since */
 extern uint32_t *__dune_fork_mark;
+extern int __dune_dev_fd;
 int __dune_attach(void);
 
 /* fork.c */
@@ -84,8 +85,13 @@ int __dune_vcpu_create(struct dune_percpu *pc);
 void __dune_forget_parent(struct dune_percpu *own);
 bool __dune_is_own_fd(int fd);
 int __dune_next_own_fd(unsigned int first, unsigned int last);
-int __dune_raise_fd(int fd);
 void __dune_close_own(int fd);
+
+/* descriptors.c */
+long __dune_make_fd(long nr, long a, long b, long c, long d);
+int __dune_raise_fd_to(int fd, int floor);
+int __dune_raise_fd(int fd);
+void __dune_descriptors_copied(void);
 
 /* exec.c */
 extern int __dune_exec_fd;	/* the loader; -1: none */
