@@ -47,7 +47,7 @@ static const unsigned short left_out[] = {
 	SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid,
 	SYS_getpid, SYS_gettid, SYS_getppid, SYS_getpgrp, SYS_set_tid_address, SYS_brk,
 	SYS_inotify_init, SYS_eventfd, SYS_msgget, SYS_semget, SYS_shmget,
-	SYS_modify_ldt, SYS_iopl, SYS_ioperm,	/* Dune mode refuses them */
+	SYS_modify_ldt, SYS_iopl, SYS_ioperm, SYS_rseq,	/* Dune mode refuses them */
 	335, 336,				/* uretprobe, uprobe: SIGILL */
 };
 

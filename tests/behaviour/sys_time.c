@@ -2,8 +2,7 @@
 /* dunelab: cpus=2 timeout=60 */
 /*
  * Time in Dune mode: the vDSO's functions agree with the system calls and make
- * none themselves; sleeps last as long as they must; the vsyscall page answers
- * as it does natively, which is a matter of the kernel's vsyscall= parameter.
+ * none themselves; sleeps last as long as they must.
  */
 #define _GNU_SOURCE
 #include "../mem.h"
@@ -170,73 +169,12 @@ static bool time_is_counted(void)
 						   before.tms_utime + before.tms_stime;
 }
 
-/* ---- the vsyscall page ---------------------------------------------------- */
-
-#define VSYSCALL	0xffffffffff600000UL
-
-static int vsyscall_gettimeofday(void *arg)
-{
-	int (*fn)(struct timeval *, void *) =
-		(int (*)(struct timeval *, void *))(uintptr_t)VSYSCALL;
-	struct timeval tv = { 0, 0 };
-
-	(void)arg;
-	return fn(&tv, NULL) == 0 && labs(tv.tv_sec - time(NULL)) <= 1 ? 42 : 1;
-}
-
-static int vsyscall_time(void *arg)
-{
-	time_t (*fn)(time_t *) = (time_t (*)(time_t *))(uintptr_t)(VSYSCALL + 0x400);
-
-	(void)arg;
-	return labs(fn(NULL) - time(NULL)) <= 1 ? 42 : 1;
-}
-
-static int vsyscall_getcpu(void *arg)
-{
-	long (*fn)(unsigned int *, unsigned int *, void *) =
-		(long (*)(unsigned int *, unsigned int *, void *))(uintptr_t)(VSYSCALL + 0x800);
-	unsigned int cpu = 999, node = 999;
-
-	(void)arg;
-	return fn(&cpu, &node, NULL) == 0 && cpu < 64 && node == 0 ? 42 : 1;
-}
-
-static int vsyscall_bad_pointer(void *arg)
-{
-	int (*fn)(struct timeval *, void *) =
-		(int (*)(struct timeval *, void *))(uintptr_t)VSYSCALL;
-
-	(void)arg;
-	return fn((struct timeval *)0x10, NULL) ? 43 : 44;
-}
-
-static int vsyscall_read(void *arg)
-{
-	(void)arg;
-	return *(volatile unsigned char *)(uintptr_t)VSYSCALL ? 45 : 46;
-}
-
-static const struct {
-	const char *name;
-	int (*fn)(void *);
-} vsyscalls[] = {
-	{ "gettimeofday", vsyscall_gettimeofday }, { "time", vsyscall_time },
-	{ "getcpu", vsyscall_getcpu }, { "gettimeofday with a bad pointer", vsyscall_bad_pointer },
-	{ "a read of the page", vsyscall_read },
-};
-
-#define VSYSCALLS	(sizeof(vsyscalls) / sizeof(vsyscalls[0]))
-
 int main(void)
 {
-	struct child native[VSYSCALLS];
 	bool tsc;
 
-	ktap_plan(DUNE_TEST_ENTER + 2 * CLOCKS + 4 + VSYSCALLS + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 2 * CLOCKS + 4 + DUNE_TEST_LEAVE);
 	cpus_count();
-	for (size_t i = 0; i < VSYSCALLS; i++)
-		native[i] = child_start(vsyscalls[i].fn, NULL);
 	tsc = by_tsc();
 	dune_test_enter();
 
@@ -253,14 +191,5 @@ int main(void)
 	ktap_ok(never_back(), "no step backwards from CPU to CPU, and getcpu tells which");
 	ktap_ok(sleeps(), "clock_nanosleep, relative and absolute");
 	ktap_ok(time_is_counted(), "time in guest mode counts as the process's own");
-	for (size_t i = 0; i < VSYSCALLS; i++) {
-		int want, got;
-
-		child_go(&native[i]);
-		want = child_wait(&native[i]);
-		got = mem_child(vsyscalls[i].fn, NULL);
-		ktap_note("natively: %s", child_status(want));
-		ktap_ok(got == want, "vsyscall %s: %s", vsyscalls[i].name, child_status(got));
-	}
 	return dune_test_done();
 }
