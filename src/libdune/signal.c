@@ -5,6 +5,7 @@
  * Lean code, on the host stack.
  */
 #include <errno.h>
+#include <linux/io_uring.h>
 #include <sys/syscall.h>
 
 #include "sigframe.h"
@@ -55,6 +56,14 @@ static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
 		if (!r->r9 || __dune_copy_user(words, (const void *)r->r9, sizeof(words)))
 			return mask;
 		arg = words[0];
+		break;
+	case SYS_io_uring_enter:
+		arg = r->r8;
+		if (r->r10 & IORING_ENTER_EXT_ARG && arg) {
+			if (__dune_copy_user(words, (const void *)arg, sizeof(words)))
+				return mask;
+			arg = words[0];	/* struct io_uring_getevents_arg */
+		}
 		break;
 	default:
 		return mask;
