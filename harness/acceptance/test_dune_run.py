@@ -104,6 +104,8 @@ SAME = {
     "proc": "$RUN cat /proc/self/comm; $RUN od -c /proc/self/cmdline; "
     "$RUN readlink /proc/self/exe; "
     "$RUN ps -o comm,args >ps; grep '^ps ' ps",
+    "chroot": "mkdir -p r/bin; cp /bin/busybox r/bin/; "
+    "$RUN busybox chroot r /bin/busybox sh -c 'busybox ls /; (exit 3); echo $?'",
     "environment": "env -i A=b C= PATH=/usr/bin $RUN env; env -i $RUN /usr/bin/env; "
     "env -u PATH $RUN ls /etc",
     "long-arguments": "$RUN echo $(seq 15000) | sha256sum; "

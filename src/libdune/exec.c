@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "local.h"
 
@@ -57,7 +58,7 @@ static bool interpreter_there(char *head, long len)
 	if (end == at || end >= HEAD_SIZE)
 		return false;
 	head[end] = '\0';
-	return !__dune_syscall4(SYS_faccessat, AT_FDCWD, head + at, 1 /* X_OK */, 0);
+	return !__dune_syscall4(SYS_faccessat, AT_FDCWD, head + at, X_OK, 0);
 }
 
 static bool is_elf64(const char *head, long len)
@@ -80,6 +81,11 @@ static bool is_privileged(int fd)
 	       __dune_syscall4(SYS_fgetxattr, fd, "security.capability", 0, 0) > 0;
 }
 
+static long open_quietly(const char *path, int flags)
+{
+	return __dune_make_fd(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, 0);
+}
+
 /* Is @path something that the loader can load and the kernel would start? */
 static bool is_loadable(uint64_t path)
 {
@@ -87,9 +93,9 @@ static bool is_loadable(uint64_t path)
 	bool ok = false;
 	long fd, len;
 
-	if (__dune_syscall4(SYS_faccessat, AT_FDCWD, path, 1 /* X_OK */, 0))
+	if (__dune_syscall4(SYS_faccessat, AT_FDCWD, path, X_OK, 0))
 		return false;
-	fd = __dune_syscall4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	fd = open_quietly((const char *)path, O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return false;
 	if (!is_privileged((int)fd)) {
@@ -106,25 +112,39 @@ static bool is_loadable(uint64_t path)
  * in Dune mode it would see libdune's stub, and its breakpoints would be
  * exceptions of the guest's.
  */
-static bool is_traced(void)
+static bool is_traced(const char *status, long len)
 {
 	static const char key[] = "\nTracerPid:\t";
-	char buf[512];
-	long fd, len, at, k;
+	long at, k;
 
-	fd = __dune_syscall4(SYS_openat, AT_FDCWD, "/proc/thread-self/status",
-			     O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	len = __dune_syscall3(SYS_read, fd, buf, sizeof(buf));
-	__dune_syscall3(SYS_close, fd, 0, 0);
 	for (at = 0; at + (long)sizeof(key) <= len; at++) {
-		for (k = 0; key[k] && buf[at + k] == key[k]; k++)
+		for (k = 0; key[k] && status[at + k] == key[k]; k++)
 			;
 		if (!key[k])
-			return buf[at + k] != '0';
+			return status[at + k] != '0';
 	}
 	return false;
+}
+
+/*
+ * Would the loader find what it needs?  A root directory of containers and jails
+ * may lack /proc or /dev/dune; a program that is executed there runs all the
+ * same, outside Dune mode.
+ */
+static bool loader_works(void)
+{
+	char status[512];
+	long fd, len;
+
+	if (__dune_exec_fd < 0 ||
+	    __dune_syscall4(SYS_faccessat, AT_FDCWD, "/dev/dune", R_OK | W_OK, 0))
+		return false;
+	fd = open_quietly("/proc/thread-self/status", O_RDONLY);
+	if (fd < 0)
+		return false;
+	len = __dune_syscall3(SYS_read, fd, status, sizeof(status));
+	__dune_syscall3(SYS_close, fd, 0, 0);
+	return !is_traced(status, len);
 }
 
 /* Strings in @argv; -EFAULT, -E2BIG. */
@@ -158,7 +178,7 @@ static uint64_t path_of(uint64_t path, char *buf, long size)
 	if (n < 0)
 		return path;	/* not a link */
 	buf[n] = '\0';
-	if (buf[0] != '/' || __dune_syscall4(SYS_faccessat, AT_FDCWD, buf, 1 /* X_OK */, 0))
+	if (buf[0] != '/' || __dune_syscall4(SYS_faccessat, AT_FDCWD, buf, X_OK, 0))
 		return 0;
 	return (uint64_t)buf;
 }
@@ -214,7 +234,7 @@ static long load_plain(struct dune_percpu *pc)
 			    (long)r->r8 };
 
 	if (r->rax == SYS_execve &&
-	    __dune_syscall4(SYS_faccessat, AT_FDCWD, r->rdi, 1 /* X_OK */, 0))
+	    __dune_syscall4(SYS_faccessat, AT_FDCWD, r->rdi, X_OK, 0))
 		return exec(pc, &im);	/* fails */
 	return load(pc, &im);
 }
@@ -250,7 +270,7 @@ long __dune_exec(struct dune_percpu *pc)
 	char link[4096];
 	long n, ret, size, p;
 
-	if (r->rax != SYS_execve || __dune_exec_fd < 0 || is_traced() || !is_loadable(r->rdi))
+	if (r->rax != SYS_execve || !loader_works() || !is_loadable(r->rdi))
 		return load_plain(pc);
 	path = path_of(r->rdi, link, sizeof(link));
 	if (!path)
