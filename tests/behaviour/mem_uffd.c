@@ -21,6 +21,7 @@
 
 #define PAGES	64
 #define LEN	(PAGES * PAGE)
+#define ROUNDS	5
 
 enum what { MISSING, ZERO, PROTECTED, MINOR };
 
@@ -188,14 +189,14 @@ static bool protected(int fd)
 	supply->what = PROTECTED;
 	mem_fill(p, LEN, 4);
 	ok = watch(fd, p, UFFDIO_REGISTER_MODE_WP);
-	for (unsigned int round = 1; round <= 20; round++) {
+	for (unsigned int round = 1; round <= ROUNDS; round++) {
 		ok &= ioctl(fd, UFFDIO_WRITEPROTECT, &wp) == 0;
 		ok &= mem_wrong(p, LEN, round == 1 ? 4 : 100 + round - 1) == 0;
 		ok &= supply->served == (round - 1) * PAGES;	/* reading is no fault */
 		mem_fill(p, LEN, 100 + round);
 		ok &= supply->served == round * PAGES;
 	}
-	ok &= mem_wrong(p, LEN, 120) == 0 && unwatch(fd, p);
+	ok &= mem_wrong(p, LEN, 100 + ROUNDS) == 0 && unwatch(fd, p);
 	munmap(p, LEN);
 	return ok;
 }
