@@ -44,7 +44,7 @@ int __dune_attach(void)
 		return (int)fd;
 	ret = __dune_windows_restore((int)fd);
 	if (ret) {
-		__dune_syscall3(SYS_close, fd, 0, 0);
+		__dune_own3(SYS_close, fd, 0, 0);
 		return (int)ret;
 	}
 	dune_fd = (int)fd;

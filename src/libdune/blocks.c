@@ -103,7 +103,7 @@ int __dune_next_own_fd(unsigned int first, unsigned int last)
 
 void __dune_close_own(int fd)
 {
-	__dune_syscall3(SYS_close, fd, 0, 0);
+	__dune_own3(SYS_close, fd, 0, 0);
 }
 
 static long raw_mmap(uint64_t at, size_t size, int prot, int flags, int fd, off_t offset)
@@ -127,9 +127,9 @@ static long map_block(void)
 	block = ((uint64_t)raw + DUNE_BLOCK_ALIGN - 1) & ~(uint64_t)(DUNE_BLOCK_ALIGN - 1);
 	end = block + DUNE_BLOCK_SIZE;
 	if (block != (uint64_t)raw)
-		__dune_syscall3(SYS_munmap, raw, block - (uint64_t)raw, 0);
+		__dune_own3(SYS_munmap, raw, block - (uint64_t)raw, 0);
 	if ((uint64_t)raw + size != end)
-		__dune_syscall3(SYS_munmap, end, (uint64_t)raw + size - end, 0);
+		__dune_own3(SYS_munmap, end, (uint64_t)raw + size - end, 0);
 	return (long)block;
 }
 
@@ -153,7 +153,7 @@ int __dune_vcpu_create(struct dune_percpu *pc)
 	if (!ret)
 		ret = map_page(pc->stats, PROT_READ, (int)fd, DUNE_MMAP_STATS);
 	if (ret) {
-		__dune_syscall3(SYS_close, fd, 0, 0);
+		__dune_own3(SYS_close, fd, 0, 0);
 		return (int)ret;
 	}
 	pc->vcpu_fd = (int)fd;
@@ -196,7 +196,7 @@ struct dune_percpu *__dune_block_create(int *err)
 void __dune_block_destroy(struct dune_percpu *pc)
 {
 	__dune_block_forget(pc);
-	__dune_syscall3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
+	__dune_own3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
 }
 
 /* The descriptor goes, and the registry's entry. */
@@ -207,7 +207,7 @@ void __dune_block_forget(struct dune_percpu *pc)
 	pc->vcpu_fd = -1;
 	untrack(pc);
 	if (fd >= 0)
-		__dune_syscall3(SYS_close, fd, 0, 0);
+		__dune_own3(SYS_close, fd, 0, 0);
 }
 
 /*
@@ -222,10 +222,9 @@ bool __dune_release_vm(struct dune_percpu *pc)
 	for (uint32_t i = 0; i < nr; i++)
 		if (block_at(i) && block_at(i) != pc)
 			return false;
-	raw_mmap((uint64_t)pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, PROT_NONE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	__dune_syscall3(SYS_close, pc->vcpu_fd, 0, 0);
-	__dune_syscall3(SYS_close, dune_fd, 0, 0);
+	__dune_own3(SYS_munmap, pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, 0);
+	__dune_own3(SYS_close, pc->vcpu_fd, 0, 0);
+	__dune_own3(SYS_close, dune_fd, 0, 0);
 	pc->vcpu_fd = -1;
 	dune_fd = -1;
 	return true;
@@ -245,14 +244,14 @@ void __dune_forget_parent(struct dune_percpu *own)
 		if (!pc)
 			continue;
 		if (pc->vcpu_fd >= 0)
-			__dune_syscall3(SYS_close, pc->vcpu_fd, 0, 0);
+			__dune_own3(SYS_close, pc->vcpu_fd, 0, 0);
 		pc->vcpu_fd = -1;
 		if (pc != own) {
 			replace(&blocks[i], pc, NULL);
-			__dune_syscall3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
+			__dune_own3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
 		}
 	}
 	if (dune_fd >= 0)
-		__dune_syscall3(SYS_close, dune_fd, 0, 0);
+		__dune_own3(SYS_close, dune_fd, 0, 0);
 	dune_fd = -1;
 }

@@ -25,6 +25,7 @@ enum call_class {
 	SIGALTSTACK,
 	SIGRETURN,
 	EXEC,		/* may start the loader instead: exec.c */
+	SECCOMP,	/* may install a filter: seccomp.c */
 	DESCRIPTOR,	/* may name a descriptor of libdune's */
 	REFUSED,	/* see below */
 };
@@ -47,6 +48,8 @@ const uint8_t __dune_call_class[DUNE_NR_CALLS] = {
 	[SYS_rt_sigaction]	= SIGACTION,
 	[SYS_sigaltstack]	= SIGALTSTACK,
 	[SYS_rt_sigreturn]	= SIGRETURN,
+	[SYS_prctl]		= SECCOMP,
+	[SYS_seccomp]		= SECCOMP,
 	[SYS_close]		= DESCRIPTOR,
 	[SYS_close_range]	= DESCRIPTOR,
 	[SYS_dup2]		= DESCRIPTOR,
@@ -100,7 +103,7 @@ static long leave(struct dune_percpu *pc)
 
 	if (pc->vforked)
 		return __dune_forward(r);
-	__dune_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, 8);
+	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, 8);
 	if (nr == SYS_exit_group && !pc->alone) {
 		__dune_release_vm(pc);
 		return __dune_syscall3(nr, status, 0, 0);
@@ -217,6 +220,9 @@ void __dune_host_call(struct dune_percpu *pc)
 		break;
 	case EXEC:
 		ret = __dune_exec(pc);
+		break;
+	case SECCOMP:
+		ret = __dune_seccomp(r);
 		break;
 	case DESCRIPTOR:
 		ret = descriptor(r);

@@ -175,9 +175,17 @@ static void after_shared(struct dune_percpu *pc, const struct request *q,
 			return;
 		__dune_block_destroy(child);
 	} else if (!(q->flags & CLONE_FILES)) {
-		__dune_syscall3(SYS_close, fd, 0, 0);
+		__dune_own3(SYS_close, fd, 0, 0);
 	}
 	pc->next_child = NULL;
+}
+
+/* Did a seccomp filter make a SIGSYS of the call?  Then its result is its number. */
+static bool is_trapped(const struct dune_percpu *pc, const struct request *q, long ret)
+{
+	const siginfo_t *info = (const siginfo_t *)pc->deferred_info;
+
+	return ret == (long)q->regs.rax && pc->deferred && info->si_signo == SIGSYS;
 }
 
 void __dune_call_child(struct dune_percpu *pc)
@@ -199,7 +207,7 @@ void __dune_call_child(struct dune_percpu *pc)
 		fd = child ? child->vcpu_fd : -1;
 		ret = __dune_clone(pc, &q.regs, child);
 		if (child)
-			after_shared(pc, &q, child, fd, ret);
+			after_shared(pc, &q, child, fd, is_trapped(pc, &q, ret) ? -1 : ret);
 	}
 	if (ret == -DUNE_ERESTART)
 		__dune_take_back_call(pc);	/* and the signal is delivered first */

@@ -34,7 +34,7 @@ static bool make_room(struct rlimit *old)
 
 	while (!__atomic_compare_exchange_n(&room_lock, &free, 1, false, __ATOMIC_ACQUIRE,
 					    __ATOMIC_RELAXED)) {
-		__dune_syscall3(SYS_sched_yield, 0, 0, 0);
+		__dune_own3(SYS_sched_yield, 0, 0, 0);
 		free = 0;
 	}
 	if (!limit(NULL, old) && old->rlim_cur < LAST_OWN) {
@@ -84,10 +84,10 @@ int __dune_raise_fd_to(int fd, int floor)
 
 	if (fd >= floor)
 		return fd;
-	high = __dune_syscall3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor);
+	high = __dune_own3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor);
 	if (high < 0)
 		return fd;
-	__dune_syscall3(SYS_close, fd, 0, 0);
+	__dune_own3(SYS_close, fd, 0, 0);
 	return (int)high;
 }
 

@@ -207,6 +207,9 @@ static long exec_released(struct dune_percpu *pc, const struct image *im)
 	__dune_copy(&pc->child_regs, &pc->run->regs, sizeof(pc->child_regs));
 	if (!__dune_release_vm(pc))
 		return exec(pc, im);
+	/* Their place is kept. */
+	__dune_syscall6(SYS_mmap, (long)pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	ret = exec(pc, im);
 	__dune_return_to_vm(pc);
 	return ret;
@@ -216,7 +219,7 @@ static long load(struct dune_percpu *pc, const struct image *im)
 {
 	long ret;
 
-	if (pc->vforked || pc->alone)
+	if (pc->vforked || pc->alone || __dune_filtered)
 		ret = exec(pc, im);
 	else
 		ret = exec_released(pc, im);
@@ -233,7 +236,7 @@ static long load_plain(struct dune_percpu *pc)
 	struct image im = { (long)r->rax, (long)r->rdi, (long)r->rsi, (long)r->rdx, (long)r->r10,
 			    (long)r->r8 };
 
-	if (r->rax == SYS_execve &&
+	if (r->rax == SYS_execve && !__dune_filtered &&
 	    __dune_syscall4(SYS_faccessat, AT_FDCWD, r->rdi, X_OK, 0))
 		return exec(pc, &im);	/* fails */
 	return load(pc, &im);
@@ -270,7 +273,7 @@ long __dune_exec(struct dune_percpu *pc)
 	char link[4096];
 	long n, ret, size, p;
 
-	if (r->rax != SYS_execve || !loader_works() || !is_loadable(r->rdi))
+	if (r->rax != SYS_execve || __dune_filtered || !loader_works() || !is_loadable(r->rdi))
 		return load_plain(pc);
 	path = path_of(r->rdi, link, sizeof(link));
 	if (!path)

@@ -19,6 +19,9 @@
 #define CPU_SELECTOR	0x7b	/* Linux's: its limit is node << 12 | CPU */
 
 	.text
+	/* All of this file in one 4 GiB: seccomp.c compares addresses. */
+	.balign	1024
+host_begin:
 
 /*
  * int __dune_enter_guest(struct dune_percpu *pc)
@@ -77,6 +80,7 @@ LABEL(__dune_host_resume)
 	xor	%edx, %edx
 	mov	$8, %r10d
 	syscall
+LABEL(__dune_mask_done)
 
 	/*
 	 * A call that needs no care is made here, with the program's own
@@ -273,6 +277,7 @@ FUNC(__dune_unmap_and_exit)
 	mov	%rcx, %rbp
 	mov	$SYS_munmap, %eax
 	syscall
+LABEL(__dune_unmap_done)
 	mov	%rbx, %rdi
 	mov	%rbp, %rax
 	syscall
@@ -283,6 +288,7 @@ END(__dune_unmap_and_exit)
 FUNC(__dune_restorer)
 	mov	$SYS_rt_sigreturn, %eax
 	syscall
+LABEL(__dune_restorer_done)
 	ud2
 END(__dune_restorer)
 
@@ -297,5 +303,33 @@ FUNC(__dune_host_sigreturn)
 	syscall
 	ud2
 END(__dune_host_sigreturn)
+
+/*
+ * long __dune_own_call(long nr, long a, long b, long c, long d)
+ *
+ * A call that the host side makes on its own behalf: the program's seccomp
+ * filters do not apply to what is made here (see seccomp.c).
+ */
+FUNC(__dune_own_call)
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	mov	%rcx, %rdx
+	mov	%r8, %r10
+	mov	%cs, %ecx
+	test	$3, %cl
+	jz	1f
+	syscall
+LABEL(__dune_own_done)
+	ret
+1:	cmpb	$0, __dune_is_svm(%rip)	/* in Dune mode, for the last words of a process */
+	jne	2f
+	vmcall
+	ret
+2:	vmmcall
+	ret
+END(__dune_own_call)
+
+	.org	host_begin + 1024	/* an error if there is more */
 
 	.section .note.GNU-stack, "", @progbits

@@ -38,6 +38,18 @@ long __dune_syscall6(long nr, long a, long b, long c, long d, long e, long f);
 #define __dune_syscall4(nr, a, b, c, d) \
 	__dune_syscall6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 
+/*
+ * host_asm.S: a call that libdune makes on its own behalf and not for the program.
+ * The program's seccomp filters let pass what seccomp.c lists; only such calls may be
+ * made this way.
+ */
+long __dune_own_call(long nr, long a, long b, long c, long d);
+
+#define __dune_own3(nr, a, b, c) \
+	__dune_own_call(nr, (long)(a), (long)(b), (long)(c), 0)
+#define __dune_own4(nr, a, b, c, d) \
+	__dune_own_call(nr, (long)(a), (long)(b), (long)(c), (long)(d))
+
 /* memset() and memcpy() that cannot become calls of libc's (lean code). */
 static inline void __dune_clear(void *p, size_t n)
 {
@@ -145,6 +157,10 @@ extern const uint8_t __dune_call_class[DUNE_NR_CALLS];
 long __dune_forward(const struct dune_regs *r);
 int __dune_fast_calls_allow(struct dune_percpu *pc);
 void __dune_host_call(struct dune_percpu *pc);
+
+/* seccomp.c */
+extern bool __dune_filtered;	/* the program has installed a filter */
+long __dune_seccomp(const struct dune_regs *r);
 
 /* child.c */
 void __dune_call_child(struct dune_percpu *pc);

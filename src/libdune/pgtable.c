@@ -155,7 +155,7 @@ long __dune_windows_restore(int fd)
 	win.hvas = (uint64_t)at;
 	ret = __dune_syscall3(SYS_ioctl, fd, DUNE_SET_WINDOWS, &win);
 	if ((uint64_t)at != (uint64_t)list)
-		__dune_syscall3(SYS_munmap, at, nr * 8L, 0);
+		__dune_own3(SYS_munmap, at, nr * 8L, 0);
 	return ret;
 }
 

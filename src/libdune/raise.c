@@ -18,17 +18,17 @@ void __dune_raise(int sig, int code, uint64_t addr)
 	struct dune_sigaction sa;
 	uint64_t mask = 1ULL << (sig - 1);
 	siginfo_t info;
-	long pid = __dune_syscall3(SYS_getpid, 0, 0, 0);
-	long tid = __dune_syscall3(SYS_gettid, 0, 0, 0);
+	long pid = __dune_own3(SYS_getpid, 0, 0, 0);
+	long tid = __dune_own3(SYS_gettid, 0, 0, 0);
 
 	__dune_clear(&sa, sizeof(sa));
-	__dune_syscall4(SYS_rt_sigaction, sig, &sa, NULL, 8);
+	__dune_own4(SYS_rt_sigaction, sig, &sa, NULL, 8);
 	__dune_clear(&info, sizeof(info));
 	info.si_signo = sig;
 	info.si_code = code;
 	info.si_addr = (void *)addr;
-	__dune_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, sig, &info);
-	__dune_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, 8);
+	__dune_own4(SYS_rt_tgsigqueueinfo, pid, tid, sig, &info);
+	__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &mask, NULL, 8);
 
 	/* Still here: the init process of a PID namespace has no default action. */
 	for (;;)

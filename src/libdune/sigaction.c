@@ -18,7 +18,7 @@ static void lock(struct dune_sigtable *t)
 
 	while (!__atomic_compare_exchange_n(&t->lock, &free, 1, false, __ATOMIC_ACQUIRE,
 					    __ATOMIC_RELAXED)) {
-		__dune_syscall3(SYS_sched_yield, 0, 0, 0);
+		__dune_own3(SYS_sched_yield, 0, 0, 0);
 		free = 0;
 	}
 }
@@ -73,7 +73,7 @@ static struct dune_sigaction program_action(const struct dune_sigaction *host,
 /* Is [p, p + 8) readable?  The new mask is read before "how" is looked at. */
 static bool readable(uint64_t p)
 {
-	return __dune_syscall4(SYS_rt_sigprocmask, -1, p, 0, 8) != -EFAULT;
+	return __dune_own4(SYS_rt_sigprocmask, -1, p, 0, 8) != -EFAULT;
 }
 
 /* [@from, @from + @n), n at least 8, from the program's memory: 0, -EFAULT. */
@@ -184,7 +184,7 @@ struct dune_sigtable *__dune_sigtable_copy(struct dune_sigtable *from)
 void __dune_sigtable_free(struct dune_sigtable *t)
 {
 	if (t != &__dune_sigs)
-		__dune_syscall3(SYS_munmap, t, sizeof(*t), 0);
+		__dune_own3(SYS_munmap, t, sizeof(*t), 0);
 }
 
 /* ---- alternate stacks ------------------------------------------------ */

@@ -18,6 +18,7 @@ extern const char __dune_run_done[], __dune_call_load[],
 
 #define SIG_DFL_	0
 #define SIG_IGN_	1
+#define SYS_SECCOMP_	1	/* si_code */
 
 /* ---- masks ------------------------------------------------------------ */
 
@@ -77,10 +78,10 @@ static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
 
 static long queue(int sig, const void *info)
 {
-	long pid = __dune_syscall3(SYS_getpid, 0, 0, 0);
-	long tid = __dune_syscall3(SYS_gettid, 0, 0, 0);
+	long pid = __dune_own3(SYS_getpid, 0, 0, 0);
+	long tid = __dune_own3(SYS_gettid, 0, 0, 0);
 
-	return __dune_syscall4(SYS_rt_tgsigqueueinfo, pid, tid, sig, info);
+	return __dune_own4(SYS_rt_tgsigqueueinfo, pid, tid, sig, info);
 }
 
 /*
@@ -93,20 +94,21 @@ void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t add
 	uint64_t mask = 0, bit = SIG_BIT(sig);
 	siginfo_t info;
 
-	__dune_syscall4(SYS_rt_sigprocmask, SIG_BLOCK, 0, &mask, 8);
+	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, 0, &mask, 8);
 	if (pc->deferred)
 		mask = pc->deferred_mask;
-	__dune_syscall4(SYS_rt_sigaction, sig, 0, &act, 8);
+	__dune_own4(SYS_rt_sigaction, sig, 0, &act, 8);
 	if (mask & bit || act.handler == SIG_IGN_) {
 		__dune_clear(&act, sizeof(act));
-		__dune_syscall4(SYS_rt_sigaction, sig, &act, 0, 8);
-		__dune_syscall4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, 0, 8);
+		__dune_own4(SYS_rt_sigaction, sig, &act, 0, 8);
+		__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, 0, 8);
 	}
 	__dune_clear(&info, sizeof(info));
 	info.si_signo = sig;
 	info.si_code = code;
 	info.si_addr = (void *)addr;
-	queue(sig, &info);
+	if (queue(sig, &info))	/* a seccomp filter of the parent's knows another process */
+		__dune_raise(sig, code, addr);
 }
 
 /* ---- putting off ------------------------------------------------------ */
@@ -279,12 +281,23 @@ static void resume_host(struct dune_percpu *pc, struct dune_ucontext *uc)
 	uc->rbp = 0;
 }
 
-static void interrupt_guest(struct dune_percpu *pc, int sig, const siginfo_t *info,
+/* A filter's verdict on a call of the program's: it was not the stub that made it. */
+static void correct_call_addr(const struct dune_percpu *pc, siginfo_t *info, uint64_t rip)
+{
+	const struct dune_regs *r = &pc->run->regs;
+
+	if (info->si_signo == SIGSYS && info->si_code == SYS_SECCOMP_ &&
+	    (uint64_t)info->si_call_addr == rip)
+		info->si_call_addr = (void *)(r->rip == pc->gate_ret ? r->rcx : r->rip);
+}
+
+static void interrupt_guest(struct dune_percpu *pc, int sig, siginfo_t *info,
 			    struct dune_ucontext *uc)
 {
 	bool interrupted = uc->rip == (uint64_t)__dune_call_done && (long)uc->rax == -EINTR;
 	uint64_t mask = thread_mask(pc, uc), base;
 
+	correct_call_addr(pc, info, uc->rip);
 	base = interrupted ? call_mask(&pc->run->regs, mask) : mask;
 	if (!complete(pc, uc)) {
 		put_off(pc, sig, info, uc);
@@ -312,7 +325,7 @@ static void interrupt_outside(int sig, siginfo_t *info, struct dune_ucontext *uc
 		queue(sig, info);
 		return;
 	}
-	__dune_syscall4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+	__dune_own4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 	((void (*)(int, siginfo_t *, void *))act.handler)(sig, info, uc);
 }
 

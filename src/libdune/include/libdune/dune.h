@@ -26,8 +26,11 @@
  * Limits.  Not forwarded but refused with ENOSYS, since they would change the
  * host's side alone: modify_ldt, iopl, ioperm; and rseq, since a critical section
  * that is preempted in guest mode would not be aborted (dune_enter() gives up
- * glibc's registration).  A seccomp filter must let ioctl on the vCPU's
- * descriptor through.  A core file shows the thread in libdune's stub; the
+ * glibc's registration).  seccomp's strict mode is refused with EINVAL.  A seccomp
+ * filter that is installed from Dune mode gets 32 instructions put in front, which
+ * let libdune's own calls pass; one from before dune_enter(), or that a thread
+ * outside installs for all, must let the ioctls of dune.ko through itself.  A core
+ * file shows the thread in libdune's stub; the
  * program's registers are at the start of the vCPU's run page.  Two descriptors,
  * numbered high, are libdune's: close() and dup2() say EBADF, close_range()
  * passes them over.
@@ -183,7 +186,8 @@ bool dune_in_guest(void);
  * of a script becomes an execve of the loader, with the same environment and the
  * arguments "--as" ARGV[0] "--path" "--" PATH ARGV[1]...  Programs with set-user-ID or
  * file capabilities, other formats and execveat() start natively, and so does
- * what a traced thread executes: a debugger means the program.  The loader is
+ * what a traced thread executes (a debugger means the program) or a process that
+ * has installed a seccomp filter (it may forbid the loader's calls).  The loader is
  * found once, now: a later chroot() does not hide it.  For all threads and, by
  * inheritance, for the children of fork().  Any thread may call it.
  *

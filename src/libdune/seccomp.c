@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+/*
+ * seccomp filters that the program installs from Dune mode.
+ *
+ * The program's calls are made for real, so its filters see them.  They also see
+ * what the host side does between two of them, and a filter that knows nothing of
+ * it would kill the next DUNE_RUN.  So a program's filter is installed with a few
+ * instructions in front, which let pass
+ *
+ *   - the ioctls of dune.ko, known by their type: they act on the caller's own VM
+ *     and registers, and Linux uses the type for nothing else;
+ *   - calls made at the host side's own call sites (known by the instruction
+ *     pointer, where the program's calls are never made), and of those only what
+ *     can harm nobody but the process itself: see the list.
+ *
+ * Whatever else libdune does for a call of the program's, mapping a new thread's
+ * block for example, is subject to the filter like the call itself.
+ *
+ * Strict mode has no filter to put anything in front of: it is refused.
+ *
+ * Lean code, on the host stack.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "local.h"
+
+extern const char __dune_mask_done[], __dune_unmap_done[], __dune_restorer_done[],
+	__dune_own_done[];
+
+bool __dune_filtered;
+
+#define DATA(member)	((uint32_t)offsetof(struct seccomp_data, member))
+#define ARG(n)		((uint32_t)offsetof(struct seccomp_data, args[n]))
+#define LOAD(offset)	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset)
+
+/* Places in the prefix; jumps are relative and go forward. */
+enum {
+	AT_IOCTL = 4,		/* is it one of ours? */
+	AT_SITE = 8,		/* is it made at a site of our own? */
+	AT_LIST = 15,		/* may it be? */
+	AT_FCNTL = 26,
+	AT_QUEUE = 28,
+	AT_ALLOW = 30,
+	AT_PROGRAM = 31,	/* the program decides */
+	PREFIX = 32,
+};
+
+#define TO(from, to)	((to) - (from) - 1)
+#define IF(at, value, yes, no) \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, TO(at, yes), TO(at, no))
+#define ALLOWED(at, nr)	IF(at, nr, AT_ALLOW, (at) + 1)
+
+/* 0 where make_prefix() puts in an address or the process's number. */
+static const struct sock_filter template[PREFIX] = {
+	[0] = LOAD(DATA(arch)),
+	[1] = IF(1, AUDIT_ARCH_X86_64, 2, AT_PROGRAM),
+	[2] = LOAD(DATA(nr)),
+	[3] = IF(3, SYS_ioctl, AT_IOCTL, AT_SITE),
+	[AT_IOCTL] = LOAD(ARG(1)),
+	[5] = BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, _IOC_TYPESHIFT),
+	[6] = BPF_STMT(BPF_ALU | BPF_AND | BPF_K, _IOC_TYPEMASK),
+	[7] = IF(7, DUNE_IOC_TYPE, AT_ALLOW, AT_PROGRAM),
+	[AT_SITE] = LOAD(DATA(instruction_pointer) + 4),
+	[9] = IF(9, 0, 10, AT_PROGRAM),
+	[10] = LOAD(DATA(instruction_pointer)),
+	[11] = IF(11, 0, AT_LIST, 12),
+	[12] = IF(12, 0, AT_LIST, 13),
+	[13] = IF(13, 0, AT_LIST, 14),
+	[14] = IF(14, 0, AT_LIST, AT_PROGRAM),
+	[AT_LIST] = LOAD(DATA(nr)),
+	[16] = ALLOWED(16, SYS_rt_sigreturn),
+	[17] = ALLOWED(17, SYS_rt_sigprocmask),
+	[18] = ALLOWED(18, SYS_rt_sigaction),
+	[19] = ALLOWED(19, SYS_close),
+	[20] = ALLOWED(20, SYS_munmap),
+	[21] = ALLOWED(21, SYS_sched_yield),
+	[22] = ALLOWED(22, SYS_getpid),
+	[23] = ALLOWED(23, SYS_gettid),
+	[24] = IF(24, SYS_fcntl, AT_FCNTL, 25),
+	[25] = IF(25, SYS_rt_tgsigqueueinfo, AT_QUEUE, AT_PROGRAM),
+	[AT_FCNTL] = LOAD(ARG(1)),
+	[27] = IF(27, F_DUPFD_CLOEXEC, AT_ALLOW, AT_PROGRAM),
+	[AT_QUEUE] = LOAD(ARG(0)),	/* to a thread of this process */
+	[29] = IF(29, 0, AT_ALLOW, AT_PROGRAM),
+	[AT_ALLOW] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	[AT_PROGRAM] = BPF_STMT(BPF_LD | BPF_IMM, 0),	/* what a filter starts with */
+};
+
+static void make_prefix(struct sock_filter *f)
+{
+	__dune_copy(f, template, sizeof(template));
+	/* host_asm.S sees to it that the sites have the upper half in common. */
+	f[9].k = (uint32_t)((uint64_t)__dune_own_done >> 32);
+	f[11].k = (uint32_t)(uint64_t)__dune_own_done;
+	f[12].k = (uint32_t)(uint64_t)__dune_mask_done;
+	f[13].k = (uint32_t)(uint64_t)__dune_restorer_done;
+	f[14].k = (uint32_t)(uint64_t)__dune_unmap_done;
+	f[29].k = (uint32_t)__dune_own3(SYS_getpid, 0, 0, 0);
+}
+
+/* The call in *r, with another filter. */
+static long install(const struct dune_regs *r)
+{
+	struct dune_regs call;
+	struct sock_fprog prog;
+	long ret;
+
+	/* An unreadable one, and one of an impossible length, Linux refuses itself. */
+	if (__dune_copy_in(&prog, r->rdx, sizeof(prog)) || !prog.len || prog.len > BPF_MAXINSNS)
+		return __dune_forward(r);
+	if (prog.len > BPF_MAXINSNS - PREFIX)
+		return -EINVAL;
+
+	struct sock_filter filter[PREFIX + prog.len];
+
+	make_prefix(filter);
+	if (__dune_copy_in(filter + PREFIX, (uint64_t)prog.filter, prog.len * sizeof(*filter)))
+		return -EFAULT;
+	prog.len += PREFIX;
+	prog.filter = filter;
+
+	__dune_copy(&call, r, sizeof(call));
+	call.rdx = (uint64_t)&prog;
+	ret = __dune_forward(&call);
+	if (!ret || (ret > 0 && r->rsi & SECCOMP_FILTER_FLAG_NEW_LISTENER))
+		__dune_filtered = true;
+	return ret;
+}
+
+/* As on a kernel without it: the mode does not exist, which the filters there are may see. */
+static long refuse_strict(const struct dune_regs *r)
+{
+	if (r->rax == SYS_prctl)
+		return __dune_syscall3(SYS_prctl, PR_SET_SECCOMP, ~0U, 0);
+	return __dune_syscall3(SYS_seccomp, ~0U, 0, 0);
+}
+
+/* prctl() and seccomp() */
+long __dune_seccomp(const struct dune_regs *r)
+{
+	bool prctl = r->rax == SYS_prctl;
+
+	if (prctl && (int)r->rdi != PR_SET_SECCOMP)
+		return __dune_forward(r);
+	if (prctl ? r->rsi == SECCOMP_MODE_STRICT : (uint32_t)r->rdi == SECCOMP_SET_MODE_STRICT)
+		return refuse_strict(r);
+	if (prctl ? r->rsi == SECCOMP_MODE_FILTER : (uint32_t)r->rdi == SECCOMP_SET_MODE_FILTER)
+		return install(r);
+	return __dune_forward(r);
+}
