@@ -113,6 +113,7 @@ long __dune_exec(struct dune_percpu *pc);
 int __dune_for_each_map(int (*cb)(uint64_t begin, uint64_t end));
 
 /* pgtable.c */
+extern bool __dune_has_vsyscall;	/* Linux maps that page */
 int __dune_pgtable_init(void);
 long __dune_windows_restore(int fd);
 int __dune_map_gib(uint64_t va);

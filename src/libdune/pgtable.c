@@ -43,6 +43,7 @@
 #define POOL_PD		(POOL_PDPT + 256)
 
 DUNE_EXPORT ptent_t *pgroot;
+bool __dune_has_vsyscall;
 
 /*
  * The windows in the order of their guest-physical addresses, for the child of a
@@ -265,8 +266,10 @@ bool __dune_gib_held(uint64_t va)
 /* One mapping of /proc/self/maps; the vsyscall page lies above USER_END. */
 static int map_existing(uint64_t begin, uint64_t end)
 {
-	if (begin >= USER_END)
+	if (begin >= USER_END) {
+		__dune_has_vsyscall = true;
 		return 0;
+	}
 	if (end - begin <= EAGER_GIBS * GIB)
 		return __dune_map_range(begin, end - begin);
 	for (uint64_t gib = begin >> GIB_SHIFT; gib <= (end - 1) >> GIB_SHIFT; gib++)

@@ -5,6 +5,7 @@
  *
  * Lean code, on the host stack.
  */
+#include <errno.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -102,22 +103,28 @@ static void take_frame(struct dune_regs *r, const struct dune_tf *tf)
 #define VSYSCALL	0xffffffffff600000ULL
 
 /*
- * A call of the vsyscall page, which Linux emulates where it is mapped at all.
- * The calls exist as system calls, with the same arguments.
+ * A call of the vsyscall page, which Linux emulates where it is mapped.  The calls
+ * exist as system calls, with the same arguments; a bad one is a fault here.
  */
-static bool emulate_vsyscall(struct dune_regs *r)
+static bool emulate_vsyscall(struct dune_percpu *pc)
 {
-	static const uint8_t nr[] = { SYS_gettimeofday, SYS_time, 0 };
-	uint64_t which = (r->rip - VSYSCALL) >> 10, ret_to;
+	static const uint16_t nrs[] = { SYS_gettimeofday, SYS_time, SYS_getcpu };
+	struct dune_regs *r = &pc->run->regs;
+	uint64_t which = (r->rip - VSYSCALL) >> 10, ret_to, rax = r->rax, rdx = r->rdx;
 
-	if (r->rip & 0x3ff || which > 2)
+	if (!__dune_has_vsyscall || r->rip & 0x3ff || which > 2 ||
+	    __dune_copy_user(&ret_to, (const void *)r->rsp, 8))
 		return false;
-	r->rax = which == 2 ? SYS_getcpu : nr[which];
+	r->rax = nrs[which];
 	if (which == 2)
 		r->rdx = 0;
-	if (__dune_copy_user(&ret_to, (const void *)r->rsp, 8))
-		return false;
 	r->rax = (uint64_t)__dune_forward(r);
+	r->rdx = rdx;
+	if ((long)r->rax == -EFAULT) {
+		r->rax = rax;
+		__dune_force_signal(pc, SIGSEGV, SEGV_MAPERR, r->rdi);
+		return true;
+	}
 	r->rip = ret_to;
 	r->rsp += 8;
 	return true;
@@ -141,7 +148,7 @@ void __dune_host_trap(struct dune_percpu *pc)
 	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
 		__dune_raise(SIGSEGV, SI_KERNEL, 0);
 	take_frame(r, &tf);
-	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(r))
+	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(pc))
 		return;
 
 	/* What an ordinary process would have: faults come from ring 3. */
