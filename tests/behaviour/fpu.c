@@ -9,6 +9,7 @@
 #include "../dune_test.h"
 #include "../child.h"
 #include "../cpus.h"
+#include "../fpu_bank.h"
 #include "../trap.h"
 
 #include <sys/resource.h>
@@ -17,35 +18,9 @@
 #define SWITCHES	200
 #define DEADLINE	60.0	/* seconds */
 
-/*
- * fpu_NAME(in, out, count): loads all sixteen registers from @in, executes
- * the instruction, stores them to @out.
- */
-#define EACH(mov, reg, size, fmt_load)					\
-	fmt_load(mov, reg, size, 0)  fmt_load(mov, reg, size, 1)	\
-	fmt_load(mov, reg, size, 2)  fmt_load(mov, reg, size, 3)	\
-	fmt_load(mov, reg, size, 4)  fmt_load(mov, reg, size, 5)	\
-	fmt_load(mov, reg, size, 6)  fmt_load(mov, reg, size, 7)	\
-	fmt_load(mov, reg, size, 8)  fmt_load(mov, reg, size, 9)	\
-	fmt_load(mov, reg, size, 10) fmt_load(mov, reg, size, 11)	\
-	fmt_load(mov, reg, size, 12) fmt_load(mov, reg, size, 13)	\
-	fmt_load(mov, reg, size, 14) fmt_load(mov, reg, size, 15)
-#define LOAD(mov, reg, size, n)		mov " " #n "*" #size "(%rdi), %" reg #n "\n"
-#define STORE(mov, reg, size, n)	mov " %" reg #n ", " #n "*" #size "(%rsi)\n"
-
-#define FPU(name, mov, reg, size, insn)					\
-void fpu_##name(const void *in, void *out, unsigned long count);	\
-asm(".text\n.globl fpu_" #name "\n.type fpu_" #name ", @function\n"	\
-    "fpu_" #name ":\n"							\
-    EACH(mov, reg, size, LOAD)						\
-    insn "\n"								\
-    EACH(mov, reg, size, STORE)						\
-    "	ret\n.size fpu_" #name ", . - fpu_" #name "\n")
-
 #define INSN_UD2	"ud2"
 #define INSN_INT3	"int3"
 #define INSN_YIELD	"movl $24, %eax; syscall"	/* sched_yield */
-#define INSN_SPIN	"1: decq %rdx; jnz 1b"
 #define INSN_CPUID	"movq %rbx, %r8; xorl %eax, %eax; xorl %ecx, %ecx; cpuid; movq %r8, %rbx"
 
 FPU(sse_ud2, "movdqu", "xmm", 16, INSN_UD2);
@@ -58,8 +33,6 @@ FPU(avx_int3, "vmovdqu", "ymm", 32, INSN_INT3);
 FPU(avx_yield, "vmovdqu", "ymm", 32, INSN_YIELD);
 FPU(avx_spin, "vmovdqu", "ymm", 32, INSN_SPIN);
 FPU(avx_cpuid, "vmovdqu", "ymm", 32, INSN_CPUID);
-
-typedef void (*fpu_fn)(const void *in, void *out, unsigned long count);
 
 struct bank {
 	const char *name;
