@@ -27,6 +27,7 @@ enum call_class {
 	EXEC,		/* may start the loader instead: exec.c */
 	SECCOMP,	/* may install a filter: seccomp.c */
 	DESCRIPTOR,	/* may name a descriptor of libdune's */
+	PKEY_ALLOC,	/* the guest's page tables have no protection keys */
 	REFUSED,	/* see below */
 };
 
@@ -54,6 +55,7 @@ const uint8_t __dune_call_class[DUNE_NR_CALLS] = {
 	[SYS_close_range]	= DESCRIPTOR,
 	[SYS_dup2]		= DESCRIPTOR,
 	[SYS_dup3]		= DESCRIPTOR,
+	[SYS_pkey_alloc]	= PKEY_ALLOC,
 	[SYS_modify_ldt]	= REFUSED,
 	[SYS_iopl]		= REFUSED,
 	[SYS_ioperm]		= REFUSED,
@@ -111,6 +113,8 @@ static long leave(struct dune_percpu *pc)
 	__dune_block_forget(pc);
 	__dune_unmap_and_exit(pc, DUNE_BLOCK_SIZE, status, nr);
 }
+
+#define PKEY_ACCESS_MASK	3	/* PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE */
 
 #define ARCH_SET_GS		0x1001
 #define ARCH_SET_FS		0x1002
@@ -220,6 +224,9 @@ void __dune_host_call(struct dune_percpu *pc)
 		break;
 	case EXEC:
 		ret = __dune_exec(pc);
+		break;
+	case PKEY_ALLOC:	/* as on a CPU that has none: a key would protect nothing */
+		ret = r->rdi || r->rsi & ~(uint64_t)PKEY_ACCESS_MASK ? -EINVAL : -ENOSPC;
 		break;
 	case SECCOMP:
 		ret = __dune_seccomp(r);

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -134,7 +135,10 @@ static void compare_tables(const long *native)
 static bool refused_calls(void)
 {
 	return raw(SYS_modify_ldt, -1UL) == -ENOSYS && raw(SYS_iopl, 3) == -ENOSYS &&
-	       raw(SYS_ioperm, 0) == -ENOSYS && raw(SYS_rseq, -1UL) == -ENOSYS;
+	       raw(SYS_ioperm, 0) == -ENOSYS && raw(SYS_rseq, -1UL) == -ENOSYS &&
+	       raw(SYS_pkey_alloc, 0UL) == -ENOSPC && raw(SYS_pkey_alloc, -1UL) == -EINVAL &&
+	       syscall(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, NULL) ==
+	       -1 && errno == EINVAL;
 }
 
 static bool bystanders_survive(uint64_t *flags_wrong)
@@ -272,7 +276,7 @@ int main(void)
 	ktap_ok(bystanders_survive(&flags_wrong), "registers other than RAX, RCX, R11 are preserved");
 	ktap_eq(flags_wrong, 0, "the flags are preserved, DF included");
 	compare_tables(native);
-	ktap_ok(refused_calls(), "modify_ldt, iopl, ioperm and rseq are refused");
+	ktap_ok(refused_calls(), "modify_ldt, iopl, ioperm, rseq, pkey_alloc and syscall user dispatch are refused");
 	one_exit_per_call();
 	return dune_test_done();
 }
