@@ -51,10 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pytest_arguments(
-    args: argparse.Namespace, tests: Sequence[str], root: Path, workers: int
+    args: argparse.Namespace, tests: Sequence[str], root: Path, workers: int, select: str = ""
 ) -> list[str]:
     """The options of this command as pytest's, as one pure function."""
     words = [str(root / test) for test in tests]
+    words += ["-k", select] if select else []
     words += ["-q", f"--rootdir={root}", "-c", str(root / "pyproject.toml")]
     words += ["--results", str(args.results.resolve()), "-n", str(workers)]
     for engine in args.engine or [AUTO]:
@@ -72,14 +73,18 @@ def results_file(args: argparse.Namespace) -> Path:
     return folder.resolve() / RESULTS_FILE
 
 
-def run(args: argparse.Namespace, tests: Sequence[str]) -> int:
-    """Run pytest in a process of its own; its exit status."""
+def run(args: argparse.Namespace, tests: Sequence[str], select: str = "") -> int:
+    """Run pytest in a process of its own; its exit status.
+
+    ``select`` is an expression for pytest's ``-k``.
+    """
     root = find_repo_root()
     host = survey_host(root)
     workers = args.workers or recommended_workers(host.cores, host.memory_available_mib)
     # A result of an earlier run must not be taken for this one's.
     results_file(args).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", *pytest_arguments(args, tests, root, workers)]
+    words = pytest_arguments(args, tests, root, workers, select)
+    command = [sys.executable, "-m", "pytest", *words]
     process = subprocess.Popen(command, cwd=root)
     try:
         return process.wait()
