@@ -16,7 +16,8 @@
  * Whatever else libdune does for a call of the program's, mapping a new thread's
  * block for example, is subject to the filter like the call itself.
  *
- * Strict mode has no filter to put anything in front of: it is refused.
+ * Strict mode has no filter to put anything in front of: it is refused, and so is
+ * system-call user dispatch.
  *
  * Lean code, on the host stack.
  */
@@ -24,8 +25,8 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/prctl.h>
 #include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "local.h"
@@ -146,6 +147,12 @@ long __dune_seccomp(const struct dune_regs *r)
 {
 	bool prctl = r->rax == SYS_prctl;
 
+	/*
+	 * Dispatch by address would look at where the host side makes the call:
+	 * refused, as by kernels before 5.11.
+	 */
+	if (prctl && (int)r->rdi == PR_SET_SYSCALL_USER_DISPATCH && r->rsi)
+		return -EINVAL;
 	if (prctl && (int)r->rdi != PR_SET_SECCOMP)
 		return __dune_forward(r);
 	if (prctl ? r->rsi == SECCOMP_MODE_STRICT : (uint32_t)r->rdi == SECCOMP_SET_MODE_STRICT)

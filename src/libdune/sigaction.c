@@ -61,10 +61,13 @@ static struct dune_sigaction host_action(const struct dune_sigaction *act)
 static struct dune_sigaction program_action(const struct dune_sigaction *host,
 					    const struct dune_sigaction *t)
 {
+	bool ours = host->handler == (uint64_t)__dune_host_signal;
 	struct dune_sigaction act = *host;
 
-	if (host->handler == (uint64_t)__dune_host_signal) {
+	/* SA_RESETHAND resets the handler alone: the rest of the action is still ours. */
+	if (ours || host->restorer == (uint64_t)__dune_restorer) {
 		act = *t;
+		act.handler = ours ? t->handler : host->handler;
 		act.flags = (t->flags & OWN_FLAGS) | (host->flags & ~OWN_FLAGS);
 	}
 	return act;

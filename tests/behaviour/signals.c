@@ -77,7 +77,10 @@ static void flags(void)
 	handle(SIGUSR1, SA_RESETHAND);
 	raise(SIGUSR1);
 	sigaction(SIGUSR1, NULL, &old);
-	ktap_ok(got == 1 && old.sa_handler == SIG_DFL, "SA_RESETHAND");
+	ktap_ok(got == 1 && old.sa_handler == SIG_DFL &&
+		(old.sa_flags & (SA_SIGINFO | SA_RESETHAND | SA_NODEFER)) ==
+		(SA_SIGINFO | SA_RESETHAND) && !sigismember(&old.sa_mask, SIGUSR2),
+		"SA_RESETHAND resets the handler and nothing else");
 
 	handle(SIGUSR1, SA_RESTART | SA_ONSTACK);
 	sigaction(SIGUSR1, NULL, &old);
