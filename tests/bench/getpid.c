@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* dunelab: cpus=1 timeout=120 icount */
 /*
- * The cheapest system call, natively and forwarded from guest mode, and how
- * many exits a forwarded one takes.
+ * The cheapest system call: natively, from guest mode as it is by default, and
+ * from a process in which every call goes through user space; and how many
+ * exits a call takes.
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
+#include "../child.h"
 #include "bench.h"
 
 #define CALLS	1000
@@ -34,14 +36,30 @@ static uint64_t exits_of_calls(void)
 	return exits;
 }
 
+static struct bench *general;	/* shared with the child */
+
+static int general_path(void *arg)
+{
+	(void)arg;
+	dune_set_fast_calls(false);
+	dune_test_child_enter();
+	bench_run(general, getpids, NULL, CALLS);
+	return 0;
+}
+
 int main(void)
 {
 	struct bench native, dune;
+	struct child child;
 	uint64_t exits;
 
-	ktap_plan(DUNE_TEST_ENTER + 2 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 4 + DUNE_TEST_LEAVE);
 	bench_pin();
+	general = child_shared(sizeof(*general));
+	child = child_start(general_path, NULL);
 	bench_run(&native, getpids, NULL, CALLS);
+	child_go(&child);
+	ktap_eq(child_wait(&child), 0, "a process without fast calls");
 	dune_test_enter();
 	bench_run(&dune, getpids, NULL, CALLS);
 	getpids(1, NULL);
@@ -49,8 +67,10 @@ int main(void)
 
 	bench_report("getpid_native", &native);
 	bench_report("getpid_dune", &dune);
+	bench_report("getpid_general", general);
 	ktap_metric("exits_per_call", (long long)(exits / CALLS), "exits");
 	ktap_eq(exits, CALLS, "a forwarded call is exactly one exit");
 	ktap_ok(dune.min > native.min, "and costs more than a native one");
+	ktap_ok(dune.median < general->median, "but less than through user space");
 	return dune_test_done();
 }
