@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 timeout=180 spread=5 icount */
+/* dunelab: cpus=1 timeout=180 spread=15 icount */
 /*
- * What signals, threads and processes cost, natively and in Dune mode: a signal
- * sent to oneself, its handler and the return from it; a thread made and joined;
- * a fork whose child ends at once, and the wait for it.
+ * What signals and threads cost, natively and in Dune mode: a signal sent to
+ * oneself, its handler and the return from it; a thread made and joined.
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
@@ -43,22 +42,6 @@ static void threads(unsigned int n, void *arg)
 			ktap_bail("pthread_create");
 }
 
-static void forks(unsigned int n, void *arg)
-{
-	int status;
-
-	(void)arg;
-	for (unsigned int i = 0; i < n; i++) {
-		pid_t pid = fork();
-
-		if (pid == 0)
-			_exit(dune_test_cpl() == 0 ? 40 : 43);
-		if (waitpid(pid, &status, 0) != pid ||
-		    WEXITSTATUS(status) != (dune_test_cpl() == 0 ? 40 : 43))
-			ktap_bail("the child of a fork is not where its parent is");
-	}
-}
-
 static const struct {
 	const char *name;
 	void (*batch)(unsigned int, void *);
@@ -66,7 +49,6 @@ static const struct {
 } kinds[] = {
 	{ "signal", signals, 100 },
 	{ "thread", threads, 20 },
-	{ "fork", forks, 5 },
 };
 
 #define NR_KINDS	(sizeof(kinds) / sizeof(kinds[0]))
