@@ -101,11 +101,6 @@ int __dune_next_own_fd(unsigned int first, unsigned int last)
 	return (int)best;
 }
 
-void __dune_close_own(int fd)
-{
-	__dune_own3(SYS_close, fd, 0, 0);
-}
-
 static long raw_mmap(uint64_t at, size_t size, int prot, int flags, int fd, off_t offset)
 {
 	return __dune_syscall6(SYS_mmap, (long)at, (long)size, prot, flags, fd, offset);
@@ -192,7 +187,7 @@ struct dune_percpu *__dune_block_create(int *err)
 	return NULL;
 }
 
-/* Not under the feet of the caller: see thread_exit() for that. */
+/* Not under the feet of the caller: see leave() in calls.c for that. */
 void __dune_block_destroy(struct dune_percpu *pc)
 {
 	__dune_block_forget(pc);

@@ -37,7 +37,7 @@ DUNE_EXPORT int dune_exec_through(const char *loader)
 	}
 	old = __atomic_exchange_n(&__dune_exec_fd, (int)fd, __ATOMIC_ACQ_REL);
 	if (old >= 0)
-		__dune_close_own(old);
+		__dune_own3(SYS_close, old, 0, 0);
 	return 0;
 }
 

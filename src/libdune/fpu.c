@@ -19,29 +19,34 @@ uint32_t __dune_fpu_size = 512;		/* FXSAVE: SDM 10.5.1 */
  */
 #define XCR0_LEFT_ALONE		(1U << 9 | 1U << 17 | 1U << 18)
 
-static uint32_t xgetbv0(void)
+uint32_t __dune_xcr0(void)
 {
-	uint32_t lo, hi;
+	uint32_t eax, ebx, ecx, edx;
 
-	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-	return lo;
+	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & CPUID_OSXSAVE))
+		return 0;
+	__asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+	return eax;
 }
 
 /* The standard form of the area (SDM 13.4.3): each component at its offset. */
-void __dune_fpu_init(void)
+uint32_t __dune_xsave_size(uint32_t mask)
 {
 	uint32_t eax, ebx, ecx, edx, size = XSAVE_HEADER_END;
 
-	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & CPUID_OSXSAVE))
-		return;
-
-	__dune_xsave_mask = xgetbv0() & ~XCR0_LEFT_ALONE;
 	for (unsigned int i = 2; i < 32; i++) {
-		if (!(__dune_xsave_mask & 1U << i))
+		if (!(mask & 1U << i))
 			continue;
 		__cpuid_count(0xd, i, eax, ebx, ecx, edx);
 		if (ebx + eax > size)
 			size = ebx + eax;
 	}
-	__dune_fpu_size = (size + 63) & ~63U;
+	return size;
+}
+
+void __dune_fpu_init(void)
+{
+	__dune_xsave_mask = __dune_xcr0() & ~XCR0_LEFT_ALONE;
+	if (__dune_xsave_mask)
+		__dune_fpu_size = (__dune_xsave_size(__dune_xsave_mask) + 63) & ~63U;
 }

@@ -10,36 +10,18 @@
 
 #define XCR0_AMX	(1U << 17 | 1U << 18)	/* not in a frame without permission */
 #define FX_SIZE		512
-#define XSAVE_HEADER	64
 
 uint32_t __dune_frame_fpu_size = FX_SIZE;
 
 static uint32_t mask;		/* state components; 0: FXSAVE */
 static uint32_t xstate_size;
 
-static void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
-{
-	__asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
-			 : "a"(leaf), "c"(sub));
-}
-
 void __dune_frame_fpu_init(void)
 {
-	uint32_t r[4], lo, hi;
-
-	cpuid(1, 0, r);
-	if (!(r[2] & 1U << 27))		/* OSXSAVE */
+	mask = __dune_xcr0() & ~XCR0_AMX;
+	if (!mask)
 		return;
-	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-	mask = lo & ~XCR0_AMX;
-	xstate_size = FX_SIZE + XSAVE_HEADER;
-	for (uint32_t i = 2; i < 32; i++) {
-		if (!(mask & 1U << i))
-			continue;
-		cpuid(0xd, i, r);
-		if (r[0] + r[1] > xstate_size)
-			xstate_size = r[0] + r[1];
-	}
+	xstate_size = __dune_xsave_size(mask);
 	__dune_frame_fpu_size = (xstate_size + 4 + 63) & ~63U;
 }
 

@@ -97,7 +97,6 @@ int __dune_vcpu_create(struct dune_percpu *pc);
 void __dune_forget_parent(struct dune_percpu *own);
 bool __dune_is_own_fd(int fd);
 int __dune_next_own_fd(unsigned int first, unsigned int last);
-void __dune_close_own(int fd);
 
 /* descriptors.c */
 long __dune_make_fd(long nr, long a, long b, long c, long d);
@@ -132,6 +131,8 @@ void __dune_cpu_changed(struct dune_percpu *pc, uint32_t limit);
 /* fpu.c: read by trap_asm.S */
 extern uint32_t __dune_xsave_mask;	/* 0: FXSAVE */
 extern uint32_t __dune_fpu_size;	/* bytes on the stack, multiple of 64 */
+uint32_t __dune_xcr0(void);		/* 0: no XSAVE */
+uint32_t __dune_xsave_size(uint32_t mask);
 void __dune_fpu_init(void);
 
 /* frame_fpu.c: the vector registers as a signal frame has them */

@@ -28,11 +28,6 @@ static void unlock(struct dune_sigtable *t)
 	__atomic_store_n(&t->lock, 0, __ATOMIC_RELEASE);
 }
 
-static bool is_handler(uint64_t handler)
-{
-	return handler > 1;	/* neither SIG_DFL nor SIG_IGN */
-}
-
 static long kernel_action(int sig, const struct dune_sigaction *act, struct dune_sigaction *old)
 {
 	return __dune_syscall4(SYS_rt_sigaction, sig, act, old, 8);

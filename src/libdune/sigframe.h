@@ -86,6 +86,12 @@ bool __dune_on_altstack(const struct dune_percpu *pc, uint64_t sp);
 struct dune_fpstate __dune_fpstate_of(const struct dune_ucontext *uc);
 void __dune_fpstate_reset(struct dune_ucontext *uc);
 
+/* Neither SIG_DFL nor SIG_IGN. */
+static inline bool is_handler(uint64_t handler)
+{
+	return handler > 1;
+}
+
 /* sigaction.c */
 struct dune_sigaction __dune_action_take(struct dune_percpu *pc, int sig);
 

@@ -16,8 +16,7 @@ extern const char __dune_run_done[], __dune_call_load[],
 	__dune_exec_insn[], __dune_exec_put_off[], __dune_copy_words[], __dune_copy_bytes[],
 	__dune_copy_refused[];
 
-#define SIG_DFL_	0
-#define SIG_IGN_	1
+#define SIG_IGN_	1	/* as the kernel has it */
 #define SYS_SECCOMP_	1	/* si_code */
 
 /* ---- masks ------------------------------------------------------------ */
@@ -144,7 +143,7 @@ static void deliver(struct dune_percpu *pc, int sig, const void *info,
 {
 	struct dune_sigaction act = __dune_action_take(pc, sig);
 
-	if (act.handler == SIG_DFL_ || act.handler == SIG_IGN_) {
+	if (!is_handler(act.handler)) {
 		/* Changed since Linux decided: let it decide again. */
 		queue(sig, info);
 		return;
@@ -321,7 +320,7 @@ static void interrupt_outside(int sig, siginfo_t *info, struct dune_ucontext *uc
 	struct dune_sigaction act = __dune_action_take(NULL, sig);
 	uint64_t mask = uc->sigmask | act.mask | (act.flags & SA_NODEFER ? 0 : SIG_BIT(sig));
 
-	if (act.handler == SIG_DFL_ || act.handler == SIG_IGN_) {
+	if (!is_handler(act.handler)) {
 		queue(sig, info);
 		return;
 	}
