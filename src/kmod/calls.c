@@ -54,7 +54,7 @@ long dune_set_fast_calls(struct dune_vcpu *vcpu, const void __user *argp)
 /**
  * dune_fast_call - make the call that a hypercall asks for, if it may be
  *
- * Return: 1 it is made; 0 it is for user space; -ERESTART*: DUNE_RUN itself is
+ * Return: RUN_AGAIN it is made; 0 it is for user space; -ERESTART*: DUNE_RUN itself is
  * to be restarted or interrupted, and the hypercall with it.
  */
 int dune_fast_call(struct dune_vcpu *vcpu)
@@ -70,7 +70,6 @@ int dune_fast_call(struct dune_vcpu *vcpu)
 	if (!test_bit(nr, vcpu->fast) || is_long_futex(nr, r->rsi))
 		return 0;
 
-	args->orig_ax = nr;
 	args->di = r->rdi;
 	args->si = r->rsi;
 	args->dx = r->rdx;
@@ -79,16 +78,10 @@ int dune_fast_call(struct dune_vcpu *vcpu)
 	args->r9 = r->r9;
 	ret = static_call(dune_sys_call)(args, nr);
 
-	switch (ret) {
-	case -ERESTART_RESTARTBLOCK:
-		return -ERESTARTNOHAND;
-	case -ERESTARTSYS:
-	case -ERESTARTNOINTR:
-	case -ERESTARTNOHAND:
-		return ret;
-	}
+	if (unlikely(ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
+		return ret == -ERESTART_RESTARTBLOCK ? -ERESTARTNOHAND : ret;
 	r->rax = ret;
 	r->rflags = dune_rflags(r->r11);	/* as SYSRET does */
 	dune_skip_insn(vcpu);
-	return 1;
+	return RUN_AGAIN;
 }

@@ -41,6 +41,8 @@
 #define wrmsrq		wrmsrl
 #define rdmsrq_safe	rdmsrl_safe
 #define wrmsrq_safe	wrmsrl_safe
+#define native_rdmsrq	__rdmsr
+#define native_wrmsrq	native_wrmsrl
 #endif
 
 /* 7.x renamed the VMCB field and bit that turn nested paging on. */

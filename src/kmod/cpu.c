@@ -24,7 +24,7 @@
 static DEFINE_MUTEX(cpu_mutex);
 static unsigned int cpu_users;		/* cpu_mutex */
 static int cpuhp_state;
-static DEFINE_PER_CPU(bool, cpu_is_on);	/* its own CPU, IRQs off */
+DEFINE_PER_CPU(bool, dune_cpu_is_on);	/* its own CPU, IRQs off */
 static atomic_t cpu_failures;
 static int cpu_error;			/* of the CPU that failed last */
 
@@ -32,7 +32,7 @@ static void cpu_on(void *unused)
 {
 	int ret;
 
-	if (__this_cpu_read(cpu_is_on))
+	if (__this_cpu_read(dune_cpu_is_on))
 		return;
 	ret = dune_ops->cpu_on();
 	if (ret) {
@@ -40,20 +40,15 @@ static void cpu_on(void *unused)
 		atomic_inc(&cpu_failures);
 		return;
 	}
-	__this_cpu_write(cpu_is_on, true);
+	__this_cpu_write(dune_cpu_is_on, true);
 }
 
 static void cpu_off(void *unused)
 {
-	if (!__this_cpu_read(cpu_is_on))
+	if (!__this_cpu_read(dune_cpu_is_on))
 		return;
 	dune_ops->cpu_off();
-	__this_cpu_write(cpu_is_on, false);
-}
-
-bool dune_cpu_is_on(void)
-{
-	return __this_cpu_read(cpu_is_on);
+	__this_cpu_write(dune_cpu_is_on, false);
 }
 
 /**
@@ -114,7 +109,7 @@ static int hotplug_online(unsigned int cpu)
 		return 0;
 	local_irq_save(flags);
 	cpu_on(NULL);
-	if (!__this_cpu_read(cpu_is_on))
+	if (!__this_cpu_read(dune_cpu_is_on))
 		ret = -EBUSY;
 	local_irq_restore(flags);
 	return ret;

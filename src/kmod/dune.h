@@ -21,10 +21,12 @@
 #ifndef _DUNE_H
 #define _DUNE_H
 
+#include <linux/bitops.h>
 #include <linux/cpumask.h>
 #include <linux/list.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
+#include <linux/preempt.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
@@ -134,7 +136,7 @@ struct dune_vcpu {
 
 	int last_cpu;			/* CPU of the last entry, -1 never */
 	s64 tlb_gen;			/* vm->tlb_gen at the last entry */
-	bool flush;			/* enter(): drop this vCPU's TLB entries first */
+	bool flush;			/* enter() drops this vCPU's TLB entries first */
 	bool has_state;			/* DUNE_SET_STATE was done */
 
 	/* Calls that are made in place, if they come from the gate. */
@@ -143,6 +145,7 @@ struct dune_vcpu {
 	struct pt_regs args;		/* of such a call */
 
 	struct dune_mmu_cache cache;
+	struct preempt_notifier preempt;	/* while it is in DUNE_RUN */
 
 	struct dune_run *run;		/* shared page, hostile */
 	struct dune_stats *stats;	/* shared page, read-only for user space */
@@ -188,9 +191,9 @@ struct dune_ops {
 	void (*get_state)(struct dune_vcpu *vcpu, struct dune_state *st);
 
 	/*
-	 * Make this CPU the one that holds the vCPU's state.  Preemption
-	 * off, IRQs on; called right before IRQs go off for enter().  NULL
-	 * where the state is plain memory.
+	 * Make this CPU the one that may hold the vCPU's state, when another
+	 * one entered it last.  Preemption off, IRQs on; called right before
+	 * IRQs go off for enter().  NULL where the state is plain memory.
 	 */
 	void (*load)(struct dune_vcpu *vcpu);
 
@@ -198,12 +201,19 @@ struct dune_ops {
 	 * One round in guest mode.  IRQs off on entry and on return, the
 	 * vCPU's owner is current, the FPU holds its user registers.  Loads
 	 * the state onto this CPU if it is not there, honours vcpu->flush
-	 * and vcpu->event (consumed), restores every host register it
-	 * touched, forwards an NMI or a machine check to the host, fills
+	 * and vcpu->event (both consumed), restores every host register it
+	 * touched but for those of put(), forwards an NMI or a machine check to the host, fills
 	 * vcpu->exit, and turns a delivery that the exit cut short into
 	 * vcpu->event again.
 	 */
 	void (*enter)(struct dune_vcpu *vcpu);
+
+	/*
+	 * Give the host back what enter() left to the guest.  Preemption off;
+	 * called before the thread leaves DUNE_RUN or the CPU.  NULL where
+	 * enter() leaves nothing.
+	 */
+	void (*put)(struct dune_vcpu *vcpu);
 
 	/* Control registers after an intercepted write.  IRQs on. */
 	u64 (*read_cr)(struct dune_vcpu *vcpu, int cr);
@@ -233,11 +243,18 @@ static inline u64 dune_rflags(u64 flags)
 			 X86_EFLAGS_AC | X86_EFLAGS_ID)) | X86_EFLAGS_FIXED;
 }
 
+static inline bool dune_is_canonical(u64 addr)
+{
+	return sign_extend64(addr, 47) == addr;
+}
+
 /* Control register bits that a guest always has, or may set. */
 #define DUNE_CR0_FIXED	(X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_PG)
 #define DUNE_CR0_FREE	(X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
 #define DUNE_CR4_FIXED	(X86_CR4_PAE)
 u64 dune_cr4_allowed(void);		/* without DUNE_CR4_FIXED */
+bool dune_cr0_valid(u64 val);
+bool dune_cr4_valid(u64 val);
 
 /* svm_entry.S: @vmcb_pa and @host_pa are physical addresses of VMCBs */
 void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa);
@@ -245,7 +262,7 @@ void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa);
 /* cpu.c */
 int dune_cpu_get(void);			/* first user turns the extension on */
 void dune_cpu_put(void);
-bool dune_cpu_is_on(void);		/* IRQs off: may this CPU enter a guest? */
+DECLARE_PER_CPU(bool, dune_cpu_is_on);	/* IRQs off: may this CPU enter a guest? */
 int dune_cpu_init(void);
 void dune_cpu_exit(void);
 
@@ -278,10 +295,17 @@ void dune_mmu_cache_free(struct dune_mmu_cache *cache);
 int dune_vcpu_create(struct file *file);
 bool dune_state_valid(const struct dune_state *st);
 void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
-void dune_skip_insn(struct dune_vcpu *vcpu);
 
-/* emulate.c: 0 the guest goes on, -errno the exit is not known */
-int dune_emulate(struct dune_vcpu *vcpu);
+static inline void dune_skip_insn(struct dune_vcpu *vcpu)
+{
+	vcpu->regs.rip += vcpu->exit.insn_len;
+}
+
+/* emulate.c: the guest goes on afterwards */
+void dune_emulate(struct dune_vcpu *vcpu);
+
+/* What handling an exit leads to, but for 0, back to user space, and -errno. */
+#define RUN_AGAIN		1
 
 /* calls.c */
 long dune_set_fast_calls(struct dune_vcpu *vcpu, const void __user *argp);

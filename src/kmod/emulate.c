@@ -44,6 +44,18 @@ u64 dune_cr4_allowed(void)
 	return bits;
 }
 
+bool dune_cr0_valid(u64 val)
+{
+	return (val & DUNE_CR0_FIXED) == DUNE_CR0_FIXED &&
+	       !(val & ~(u64)(DUNE_CR0_FIXED | DUNE_CR0_FREE));
+}
+
+bool dune_cr4_valid(u64 val)
+{
+	return (val & DUNE_CR4_FIXED) == DUNE_CR4_FIXED &&
+	       !(val & ~(dune_cr4_allowed() | DUNE_CR4_FIXED));
+}
+
 static void raise_gp(struct dune_vcpu *vcpu)
 {
 	dune_inject(vcpu, X86_TRAP_GP, true, 0);
@@ -104,12 +116,6 @@ static void emulate_msr(struct dune_vcpu *vcpu)
 	dune_skip_insn(vcpu);
 }
 
-static bool cr0_valid(u64 val)
-{
-	return (val & DUNE_CR0_FIXED) == DUNE_CR0_FIXED &&
-	       !(val & ~(u64)(DUNE_CR0_FIXED | DUNE_CR0_FREE));
-}
-
 /* MCE is the host's: it reads as it may on each vendor, and writes to it do nothing. */
 static bool cr4_valid(struct dune_vcpu *vcpu, u64 val)
 {
@@ -118,8 +124,7 @@ static bool cr4_valid(struct dune_vcpu *vcpu, u64 val)
 	if (val & ~dune_ops->read_cr(vcpu, 4) & X86_CR4_PCIDE &&
 	    dune_ops->read_cr(vcpu, 3) & 0xfff)
 		return false;
-	return (val & DUNE_CR4_FIXED) == DUNE_CR4_FIXED &&
-	       !(val & ~(dune_cr4_allowed() | DUNE_CR4_FIXED));
+	return dune_cr4_valid(val);
 }
 
 static void emulate_cr(struct dune_vcpu *vcpu)
@@ -136,7 +141,7 @@ static void emulate_cr(struct dune_vcpu *vcpu)
 			vcpu->cr8 = *reg;
 	} else if (!x->write) {
 		*reg = dune_ops->read_cr(vcpu, x->cr);
-	} else if ((x->cr == 0 && cr0_valid(*reg)) ||
+	} else if ((x->cr == 0 && dune_cr0_valid(*reg)) ||
 		   (x->cr == 4 && cr4_valid(vcpu, *reg))) {
 		dune_ops->write_cr(vcpu, x->cr, x->cr == 4 ? *reg & ~(u64)X86_CR4_MCE : *reg);
 	} else {
@@ -227,46 +232,39 @@ static bool decode_insn(struct dune_vcpu *vcpu, bool *clts)
 	return true;
 }
 
-static void emulate_clts(struct dune_vcpu *vcpu)
-{
-	dune_ops->write_cr(vcpu, 0, dune_ops->read_cr(vcpu, 0) & ~(u64)X86_CR0_TS);
-	dune_skip_insn(vcpu);
-}
-
-int dune_emulate(struct dune_vcpu *vcpu)
+/* DUNE_STAT_CR and _DR */
+static void emulate_mov(struct dune_vcpu *vcpu)
 {
 	struct dune_exit *x = &vcpu->exit;
 	bool clts = false;
 
-	switch (x->stat) {
-	case DUNE_STAT_CPUID:
-		emulate_cpuid(vcpu);
-		return 0;
-	case DUNE_STAT_MSR:
-		emulate_msr(vcpu);
-		return 0;
-	case DUNE_STAT_IO:
+	/* LMSW and prefixes that nobody needs: refused. */
+	if (!x->decoded && !decode_insn(vcpu, &clts)) {
 		raise_gp(vcpu);
-		return 0;
-	case DUNE_STAT_CR:
-	case DUNE_STAT_DR:
-		/* LMSW and prefixes that nobody needs: refused. */
-		if (!x->decoded && !decode_insn(vcpu, &clts))
-			raise_gp(vcpu);
-		else if (clts)
-			emulate_clts(vcpu);
-		else if (x->stat == DUNE_STAT_CR)
-			emulate_cr(vcpu);
-		else
-			emulate_dr(vcpu);
-		return 0;
-	case DUNE_STAT_INSN:
-		if (x->vector == DUNE_INSN_SKIP)
-			dune_skip_insn(vcpu);
-		else
-			dune_inject(vcpu, x->vector, x->vector == X86_TRAP_GP, 0);
-		return 0;
-	default:
-		return -EINVAL;
+	} else if (clts) {
+		dune_ops->write_cr(vcpu, 0, dune_ops->read_cr(vcpu, 0) & ~(u64)X86_CR0_TS);
+		dune_skip_insn(vcpu);
+	} else if (x->stat == DUNE_STAT_CR) {
+		emulate_cr(vcpu);
+	} else {
+		emulate_dr(vcpu);
 	}
+}
+
+void dune_emulate(struct dune_vcpu *vcpu)
+{
+	struct dune_exit *x = &vcpu->exit;
+
+	if (x->stat == DUNE_STAT_CPUID)
+		emulate_cpuid(vcpu);
+	else if (x->stat == DUNE_STAT_MSR)
+		emulate_msr(vcpu);
+	else if (x->stat == DUNE_STAT_IO)
+		raise_gp(vcpu);
+	else if (x->stat != DUNE_STAT_INSN)
+		emulate_mov(vcpu);
+	else if (x->vector == DUNE_INSN_SKIP)
+		dune_skip_insn(vcpu);
+	else
+		dune_inject(vcpu, x->vector, x->vector == X86_TRAP_GP, 0);
 }

@@ -26,13 +26,15 @@ bool dune_has_sys_call __ro_after_init;
 
 static long no_sys_call(const struct pt_regs *regs, unsigned int nr)
 {
-	return -ENOSYS;
+	return -EOPNOTSUPP;
 }
+
 DEFINE_STATIC_CALL(dune_sys_call, no_sys_call);
 
 static void no_fpu_return(void)
 {
 }
+
 DEFINE_STATIC_CALL(dune_fpu_return, no_fpu_return);
 
 /* ENDBR64, or what 6.12 and 7.0 put in the place of one that nobody needs. */
@@ -61,9 +63,9 @@ void __init dune_ksyms_init(void)
 	void *fpu_return = find_function("switch_fpu_return");
 
 	if (fpu_return)
-		static_call_update(dune_fpu_return, (typeof(&no_fpu_return))fpu_return);
+		static_call_update(dune_fpu_return, (typeof(no_fpu_return) *)fpu_return);
 	if (sys_call)
-		static_call_update(dune_sys_call, (typeof(&no_sys_call))sys_call);
+		static_call_update(dune_sys_call, (typeof(no_sys_call) *)sys_call);
 	else
 		pr_info("every forwarded call goes through user space\n");
 	dune_has_sys_call = sys_call;

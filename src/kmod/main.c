@@ -184,6 +184,7 @@ static int __init dune_init(void)
 		goto err_cpu;
 	dune_stats_init();
 	dune_ksyms_init();
+	preempt_notifier_inc();
 	ret = misc_register(&dune_dev);
 	if (ret)
 		goto err_stats;
@@ -193,6 +194,7 @@ static int __init dune_init(void)
 	return 0;
 
 err_stats:
+	preempt_notifier_dec();
 	dune_stats_exit();
 	dune_vm_exit();
 err_cpu:
@@ -205,6 +207,7 @@ err_setup:
 static void __exit dune_exit(void)
 {
 	misc_deregister(&dune_dev);
+	preempt_notifier_dec();
 	dune_stats_exit();
 	dune_vm_exit();
 	dune_cpu_exit();

@@ -12,20 +12,13 @@
 #include "dune.h"
 
 static const char * const stat_names[DUNE_STAT_NR] = {
-	[DUNE_STAT_HYPERCALL]	= "hypercall",
-	[DUNE_STAT_INTERRUPT]	= "interrupt",
-	[DUNE_STAT_NMI]		= "nmi",
-	[DUNE_STAT_FAULT]	= "fault",
-	[DUNE_STAT_EXCEPTION]	= "exception",
-	[DUNE_STAT_CPUID]	= "cpuid",
-	[DUNE_STAT_MSR]		= "msr",
-	[DUNE_STAT_IO]		= "io",
-	[DUNE_STAT_CR]		= "cr",
-	[DUNE_STAT_DR]		= "dr",
-	[DUNE_STAT_HLT]		= "hlt",
-	[DUNE_STAT_INSN]	= "insn",
-	[DUNE_STAT_SHUTDOWN]	= "shutdown",
-	[DUNE_STAT_OTHER]	= "other",
+	[DUNE_STAT_HYPERCALL]	= "hypercall",	[DUNE_STAT_INTERRUPT]	= "interrupt",
+	[DUNE_STAT_NMI]		= "nmi",	[DUNE_STAT_FAULT]	= "fault",
+	[DUNE_STAT_EXCEPTION]	= "exception",	[DUNE_STAT_CPUID]	= "cpuid",
+	[DUNE_STAT_MSR]		= "msr",	[DUNE_STAT_IO]		= "io",
+	[DUNE_STAT_CR]		= "cr",		[DUNE_STAT_DR]		= "dr",
+	[DUNE_STAT_HLT]		= "hlt",	[DUNE_STAT_INSN]	= "insn",
+	[DUNE_STAT_SHUTDOWN]	= "shutdown",	[DUNE_STAT_OTHER]	= "other",
 };
 
 static LIST_HEAD(vcpus);

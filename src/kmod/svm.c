@@ -294,6 +294,7 @@ static void get_asid(struct dune_vcpu *vcpu)
 	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
 	if (!vcpu->flush && svm->asid_gen == sc->asid_gen)
 		return;
+	vcpu->flush = false;
 	if (sc->next_asid >= nr_asids) {
 		sc->asid_gen++;
 		sc->next_asid = 1;
@@ -506,7 +507,7 @@ static void svm_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 		/* Paging bits changed: what is cached must go (APM 5.5.1). */
 		if ((s->cr4 ^ val) & (X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP |
 				      X86_CR4_SMAP | X86_CR4_PKE))
-			vcpu->last_cpu = -1;
+			vcpu->flush = true;
 		s->cr4 = val | X86_CR4_MCE;
 	}
 }

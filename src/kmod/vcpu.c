@@ -23,8 +23,6 @@
 #include "ksyms.h"
 #include "regs.h"
 
-#define RUN_AGAIN	1
-
 static_assert(offsetof(struct dune_regs, rcx) == REGS_RCX);
 static_assert(offsetof(struct dune_regs, rdi) == REGS_RDI);
 static_assert(offsetof(struct dune_regs, r8) == 8 * 8);
@@ -49,34 +47,20 @@ void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 err
 	};
 }
 
-void dune_skip_insn(struct dune_vcpu *vcpu)
-{
-	vcpu->regs.rip += vcpu->exit.insn_len;
-}
-
-static bool is_canonical(u64 addr)
-{
-	return (u64)((s64)(addr << 16) >> 16) == addr;
-}
-
 /* Does @st describe a vCPU that the CPU can enter and the host can bear? */
 bool dune_state_valid(const struct dune_state *st)
 {
 	int cpl = st->cs & 3;
 
-	if ((st->cr0 & DUNE_CR0_FIXED) != DUNE_CR0_FIXED ||
-	    st->cr0 & ~(u64)(DUNE_CR0_FIXED | DUNE_CR0_FREE))
-		return false;
-	if ((st->cr4 & DUNE_CR4_FIXED) != DUNE_CR4_FIXED ||
-	    st->cr4 & ~(dune_cr4_allowed() | DUNE_CR4_FIXED))
+	if (!dune_cr0_valid(st->cr0) || !dune_cr4_valid(st->cr4))
 		return false;
 	if (st->cr3 >> dune_ops->gpa_bits ||
 	    (!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7))
 		return false;
-	if (!is_canonical(st->fs_base) || !is_canonical(st->gs_base) ||
-	    !is_canonical(st->kernel_gs_base) || !is_canonical(st->gdt_base) ||
-	    !is_canonical(st->idt_base) || !is_canonical(st->tr_base) ||
-	    !is_canonical(st->lstar) || !is_canonical(st->cstar))
+	if (!dune_is_canonical(st->fs_base) || !dune_is_canonical(st->gs_base) ||
+	    !dune_is_canonical(st->kernel_gs_base) || !dune_is_canonical(st->gdt_base) ||
+	    !dune_is_canonical(st->idt_base) || !dune_is_canonical(st->tr_base) ||
+	    !dune_is_canonical(st->lstar) || !dune_is_canonical(st->cstar))
 		return false;
 	if (st->gdt_limit > 0xffff || st->idt_limit > 0xffff ||
 	    st->tr_limit > 0xfffff || st->tr_limit < 0x67)
@@ -96,60 +80,69 @@ bool dune_state_valid(const struct dune_state *st)
  */
 static bool host_work_pending(bool first)
 {
-	unsigned long flags = READ_ONCE(current_thread_info()->flags);
+	unsigned long *flags = &current_thread_info()->flags, work;
 
-	if (first && dune_syscall_work())
-		flags &= ~(unsigned long)_TIF_NOTIFY_RESUME;
-	return flags & (XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD);
+	work = READ_ONCE(*flags) & (XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD);
+	if (likely(!work))
+		return false;
+	if (work & _TIF_NEED_FPU_LOAD) {
+		static_call(dune_fpu_return)();
+		work = READ_ONCE(*flags) & (XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD);
+	}
+	return work && !(first && work == _TIF_NOTIFY_RESUME && dune_syscall_work());
 }
 
 /* One entry and exit.  False: the host has work, nothing was entered. */
 static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
 {
+	struct dune_stats *stats = vcpu->stats;
 	struct dune_vm *vm = vcpu->vm;
 	s64 gen;
 	u64 tsc;
 	int cpu;
 
 	preempt_disable();
-	if (dune_ops->load)
+	cpu = smp_processor_id();
+	if (cpu != vcpu->last_cpu && dune_ops->load)
 		dune_ops->load(vcpu);
 	local_irq_disable();
-	if (unlikely(test_thread_flag(TIF_NEED_FPU_LOAD)))
-		static_call(dune_fpu_return)();
-	if (host_work_pending(!*exit_tsc) || !dune_cpu_is_on()) {
+	if (host_work_pending(!*exit_tsc) || !__this_cpu_read(dune_cpu_is_on)) {
 		local_irq_enable();
 		preempt_enable();
 		return false;
 	}
 
-	cpu = smp_processor_id();
 	cpumask_set_cpu(cpu, vm->running);
 	smp_mb__after_atomic();	/* pairs with flush_all() */
 	gen = atomic64_read(&vm->tlb_gen);
-	vcpu->flush = cpu != vcpu->last_cpu || gen != vcpu->tlb_gen;
-	vcpu->tlb_gen = gen;
-	vcpu->last_cpu = cpu;
+	if (unlikely(cpu != vcpu->last_cpu || gen != vcpu->tlb_gen)) {
+		vcpu->flush = true;
+		vcpu->tlb_gen = gen;
+		vcpu->last_cpu = cpu;
+	}
 
-	vcpu->stats->entries++;
+	stats->entries++;
 	vtime_account_guest_enter();
 	tsc = rdtsc();
 	if (*exit_tsc)
-		vcpu->stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
+		stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
 
 	dune_ops->enter(vcpu);
 
 	*exit_tsc = rdtsc();
-	vcpu->stats->guest_ticks += *exit_tsc - tsc;
+	stats->guest_ticks += *exit_tsc - tsc;
+	stats->exit[vcpu->exit.stat].count++;
 	cpumask_clear_cpu(cpu, vm->running);
 
 	/*
 	 * Take the interrupt that ended guest mode now, while the time still
 	 * counts as the thread's own, then close the account.
 	 */
-	local_irq_enable();
-	asm volatile("nop");	/* STI holds interrupts off for one instruction */
-	local_irq_disable();
+	if (vcpu->exit.stat == DUNE_STAT_INTERRUPT) {
+		local_irq_enable();
+		asm volatile("nop");	/* STI holds interrupts off for one instruction */
+		local_irq_disable();
+	}
 	vtime_account_guest_exit();
 	local_irq_enable();
 	preempt_enable();
@@ -166,21 +159,13 @@ static int report(struct dune_vcpu *vcpu, u32 reason)
 
 static int handle_fault(struct dune_vcpu *vcpu)
 {
-	struct dune_fault fault;
-	int ret = dune_mmu_fault(vcpu, &fault);
+	int ret = dune_mmu_fault(vcpu, &vcpu->run->fault);
 
-	switch (ret) {
-	case 0:
-	case DUNE_MMU_RETRY:
-		return RUN_AGAIN;
-	case -EFAULT:
-		vcpu->run->fault = fault;
+	if (ret == -EFAULT)
 		return report(vcpu, DUNE_EXIT_FAULT);
-	case -EINTR:
+	if (ret == -EINTR)
 		return report(vcpu, DUNE_EXIT_INTERRUPTED);
-	default:
-		return ret;
-	}
+	return ret < 0 ? ret : RUN_AGAIN;
 }
 
 /*
@@ -217,7 +202,7 @@ static int handle_hypercall(struct dune_vcpu *vcpu)
 	}
 	ret = dune_fast_call(vcpu);
 	if (ret)
-		return ret < 0 ? ret : RUN_AGAIN;
+		return ret;
 	dune_skip_insn(vcpu);
 	return report(vcpu, DUNE_EXIT_SYSCALL);
 }
@@ -225,11 +210,9 @@ static int handle_hypercall(struct dune_vcpu *vcpu)
 /* 0: back to user space, exit_reason is set.  RUN_AGAIN.  -errno. */
 static int handle_exit(struct dune_vcpu *vcpu)
 {
-	vcpu->stats->exit[vcpu->exit.stat].count++;
-
-	switch (vcpu->exit.stat) {
-	case DUNE_STAT_HYPERCALL:
+	if (likely(vcpu->exit.stat == DUNE_STAT_HYPERCALL))
 		return handle_hypercall(vcpu);
+	switch (vcpu->exit.stat) {
 	case DUNE_STAT_INTERRUPT:
 	case DUNE_STAT_NMI:
 		return RUN_AGAIN;
@@ -248,8 +231,7 @@ static int handle_exit(struct dune_vcpu *vcpu)
 		return report(vcpu, vcpu->exit.entry_failed ?
 				    DUNE_EXIT_ENTRY_FAILED : DUNE_EXIT_UNHANDLED);
 	default:
-		if (dune_emulate(vcpu))
-			return report(vcpu, DUNE_EXIT_UNHANDLED);
+		dune_emulate(vcpu);
 		return RUN_AGAIN;
 	}
 }
@@ -286,6 +268,21 @@ static int take_inject(struct dune_vcpu *vcpu)
 	return 0;
 }
 
+static void vcpu_sched_out(struct preempt_notifier *pn, struct task_struct *next)
+{
+	dune_ops->put(container_of(pn, struct dune_vcpu, preempt));
+}
+
+static void vcpu_sched_in(struct preempt_notifier *pn, int cpu)
+{
+	/* The next entry takes what it needs. */
+}
+
+static struct preempt_ops vcpu_preempt_ops = {
+	.sched_in	= vcpu_sched_in,
+	.sched_out	= vcpu_sched_out,
+};
+
 static long vcpu_run(struct dune_vcpu *vcpu)
 {
 	u64 exit_tsc = 0, rip = vcpu->regs.rip;
@@ -299,19 +296,27 @@ static long vcpu_run(struct dune_vcpu *vcpu)
 	if (vcpu->regs.rip != rip)
 		vcpu->event.valid = false;
 	vcpu->regs.rflags = dune_rflags(vcpu->regs.rflags);
-	if (!is_canonical(vcpu->regs.rip))
+	if (!dune_is_canonical(vcpu->regs.rip))
 		return -EINVAL;
 	ret = take_inject(vcpu);
 	if (ret)
 		return ret;
 
 	vcpu->stats->runs++;
+	if (dune_ops->put)
+		preempt_notifier_register(&vcpu->preempt);
 	do {
 		if (enter_once(vcpu, &exit_tsc))
 			ret = handle_exit(vcpu);
 		else
 			ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
 	} while (ret == RUN_AGAIN);
+	if (dune_ops->put) {
+		preempt_disable();
+		preempt_notifier_unregister(&vcpu->preempt);
+		dune_ops->put(vcpu);
+		preempt_enable();
+	}
 
 	vcpu->run->regs = vcpu->regs;
 	vcpu->stats->returns++;
@@ -460,6 +465,7 @@ int dune_vcpu_create(struct file *file)
 		return -ENOMEM;
 	vcpu->vm_file = get_file(file);
 	vcpu->vm = file->private_data;
+	preempt_notifier_init(&vcpu->preempt, &vcpu_preempt_ops);
 	vcpu->last_cpu = -1;
 	vcpu->dr6 = DR6_RESERVED;
 	vcpu->run = (struct dune_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);

@@ -6,9 +6,11 @@
  *
  * The VMCS switches control, segment and descriptor-table registers, RSP,
  * RIP, RFLAGS, EFER, DR7, DEBUGCTL, SYSENTER_* and PERF_GLOBAL_CTRL.
- * vmx_enter() switches what it leaves out: general registers, CR2,
- * KERNEL_GS_BASE, the system-call MSRs.  FPU, XCR0, PKRU and TSC_AUX are the
- * thread's own, inside and outside.  All else exits and is refused.
+ * vmx_enter() switches general registers and CR2.  KERNEL_GS_BASE, the
+ * system-call MSRs, user segments and the limits of GDT and TSS are lent to the
+ * guest until the thread leaves DUNE_RUN or this CPU: the kernel itself has no
+ * use for them.  FPU, XCR0, PKRU and TSC_AUX are the thread's own, inside and
+ * outside.  All else exits and is refused.
  *
  * Speculation: a guest is a process and a virtual machine at once.
  *   L1TF            L1D is flushed before every entry (KVM: before most),
@@ -303,7 +305,7 @@ static void vmx_unload(void *arg)
 	if (c->active == v)
 		c->active = NULL;
 	list_del(&v->link);
-	v->launched = false;
+	v->enter_flags &= ~VMX_ENTER_RESUME;
 	smp_store_release(&v->cpu, -1);		/* pairs with vmx_unload_elsewhere() */
 }
 
@@ -369,20 +371,31 @@ bool vmx_activate(struct vmx_vcpu *v)
 	if (v->cpu == -1) {
 		v->cpu = cpu;
 		list_add(&v->link, &c->loaded);
-		v->flush = true;
+		v->vcpu->flush = true;
 		write_host_cpu(cpu);
 	}
 	return true;
 }
 
-void vmx_load(struct dune_vcpu *vcpu)
+static void vmx_load(struct dune_vcpu *vcpu)
 {
 	struct vmx_vcpu *v = to_vmx(vcpu);
+
+	/* Should cpu_off() take it away now, vmx_enter() sees that. */
+	if (v->cpu != smp_processor_id())
+		vmx_unload_elsewhere(v, smp_processor_id());
+}
+
+/* Begin a section in which VMREAD and VMWRITE reach the vCPU: preempt_enable() ends it. */
+void vmx_get(struct dune_vcpu *vcpu)
+{
 	unsigned long flags;
 
-	vmx_unload_elsewhere(v, smp_processor_id());
+	preempt_disable();
+	vmx_load(vcpu);
+	vcpu->last_cpu = -1;	/* where it was is not where it is */
 	local_irq_save(flags);
-	vmx_activate(v);
+	vmx_activate(to_vmx(vcpu));
 	local_irq_restore(flags);
 }
 
@@ -400,6 +413,7 @@ struct dune_ops dune_vmx_ops __ro_after_init = {
 	.get_state	= vmx_get_state,
 	.load		= vmx_load,
 	.enter		= vmx_enter,
+	.put		= vmx_put,
 	.read_cr	= vmx_read_cr,
 	.write_cr	= vmx_write_cr,
 	.make_leaf	= vmx_make_leaf,

@@ -3,7 +3,7 @@
 #ifndef _DUNE_VMX_H
 #define _DUNE_VMX_H
 
-#define VMX_ENTER_RESUME_BIT	0
+/* Bits 0 and 1: the entry code shifts them into CF and ZF. */
 #define VMX_ENTER_RESUME	1	/* VMRESUME, not VMLAUNCH */
 #define VMX_ENTER_VERW		2	/* clear CPU buffers on the way */
 
@@ -24,14 +24,18 @@
 #define NR_MSRS		4
 
 struct vmx_vcpu {
+	struct dune_vcpu *vcpu;
 	void *vmcs;
 	u16 vpid;
-	bool launched;
-	bool flush;		/* as vcpu->flush, for reasons found here */
+	unsigned int enter_flags;	/* VMX_ENTER_* */
 	int cpu;		/* that may cache the VMCS; -1: it is in memory */
 	struct list_head link;	/* vmx_cpu.loaded of that CPU */
 	u64 cr0, cr4;		/* as the guest sees them */
 	u64 msr[NR_MSRS], kernel_gs_base;
+	/* What the host had when this CPU was lent to the guest, see vmx_lend(). */
+	bool lent;
+	u16 host_ds, host_es, host_fs, host_gs, host_ldt;
+	u64 host_kernel_gs_base, host_debugctl, host_spec_ctrl;
 	/* What the VMCS has: a comparison costs less than a VMWRITE. */
 	u64 rip, rsp, rflags;
 	u64 host_rsp, host_cr3, host_cr4, host_fs_base, host_perf;
@@ -60,7 +64,7 @@ extern void *vmx_l1d_pages;		/* what is read where L1D cannot be flushed */
 extern bool vmx_clear_buffers, vmx_has_debugctl, vmx_l1d_flush;
 void *vmx_alloc_vmcs(int node, gfp_t gfp);
 bool vmx_activate(struct vmx_vcpu *v);
-void vmx_load(struct dune_vcpu *vcpu);
+void vmx_get(struct dune_vcpu *vcpu);
 void vmx_unload_elsewhere(struct vmx_vcpu *v, int here);
 
 /* vmx_vmcs.c */
@@ -78,6 +82,7 @@ u32 vmx_leaf_access(u64 entry);
 
 /* vmx_exit.c, vmx_entry.S */
 void vmx_enter(struct dune_vcpu *vcpu);
+void vmx_put(struct dune_vcpu *vcpu);
 int dune_vmx_enter(struct dune_regs *regs, u64 *host_rsp, unsigned int flags);
 extern const char dune_vmx_exit[];	/* HOST_RIP */
 

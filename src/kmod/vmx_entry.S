@@ -53,9 +53,8 @@ SYM_FUNC_START(dune_vmx_enter)
 	jbe	.Lfailed
 	mov	%rsp, (%rsi)
 1:
-	/* ZF: no VERW; CF: resume.  BT keeps ZF, MOV keeps both. */
-	test	$VMX_ENTER_VERW, %edx
-	bt	$VMX_ENTER_RESUME_BIT, %edx
+	/* CF: resume; ZF: no VERW.  MOV keeps both. */
+	shr	$1, %edx
 
 	LOAD_GPRS %rdi
 	mov	REGS_RAX(%rdi), %rax
@@ -85,14 +84,6 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 	SAVE_GPRS %rdi
 	pop	REGS_RDI(%rdi)
 	xor	%eax, %eax
-	jmp	.Lout
-
-.Lfailed:
-	mov	$VMX_FAILED, %eax
-	jmp	.Lout
-.Lfaulted:
-	mov	$VMX_FAULTED, %eax
-
 .Lout:
 	CLEAR_GPRS
 
@@ -119,6 +110,13 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 	pop	%\reg
 	.endr
 	RET
+
+.Lfailed:
+	mov	$VMX_FAILED, %eax
+	jmp	.Lout
+.Lfaulted:
+	mov	$VMX_FAULTED, %eax
+	jmp	.Lout
 
 	_ASM_EXTABLE(.Lvmwrite, .Lfaulted)
 	_ASM_EXTABLE(.Lvmlaunch, .Lfaulted)

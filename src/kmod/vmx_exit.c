@@ -6,7 +6,6 @@
 #define pr_fmt(fmt) "dune: " fmt
 
 #include <asm/desc.h>
-#include <asm/fsgsbase.h>
 #include <asm/perf_event.h>
 #include <asm/tlbflush.h>
 #include <asm/trapnr.h>
@@ -68,9 +67,10 @@ static void decode_wrmsr(struct dune_vcpu *vcpu, struct dune_exit *x)
 	for (i = 0; i < NR_MSRS && msr != vmx_own_msrs[i]; i++)
 		;
 	if (i == NR_MSRS || (msr == MSR_SYSCALL_MASK && val >> 32) ||
-	    ((msr == MSR_LSTAR || msr == MSR_CSTAR) && sign_extend64(val, 47) != val))
+	    ((msr == MSR_LSTAR || msr == MSR_CSTAR) && !dune_is_canonical(val)))
 		return;
 	to_vmx(vcpu)->msr[i] = val;
+	wrmsrq(msr, val);	/* it is lent */
 	answer(x, DUNE_INSN_SKIP);
 }
 
@@ -169,10 +169,6 @@ static void decode_exit(struct dune_vcpu *vcpu)
 	u16 reason = x->hw_reason;
 
 	switch (reason) {
-	case EXIT_REASON_VMCALL:
-		x->stat = DUNE_STAT_HYPERCALL;
-		x->insn_len = 3;
-		return;
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
 		x->stat = DUNE_STAT_INTERRUPT;
 		return;
@@ -195,21 +191,19 @@ static void decode_exit(struct dune_vcpu *vcpu)
 }
 
 /* The CPU refused the VMCS: nothing ran (SDM 26.1, 26.8). */
-static void entry_failed(struct dune_vcpu *vcpu, int err)
+static void entry_failed(struct dune_vcpu *vcpu, int err, u32 reason)
 {
 	struct dune_exit *x = &vcpu->exit;
 
-	x->stat = DUNE_STAT_OTHER;
-	x->entry_failed = true;
+	*x = (struct dune_exit) { .stat = DUNE_STAT_OTHER, .entry_failed = true };
 	if (err) {
 		x->hw_reason = err == VMX_FAILED ? vmcs_read(VM_INSTRUCTION_ERROR) : 0;
 		pr_err_ratelimited("VM entry failed, VM-instruction error %u\n", x->hw_reason);
-	} else if ((u16)x->hw_reason == EXIT_REASON_MCE_DURING_VMENTRY) {
+	} else if ((u16)reason == EXIT_REASON_MCE_DURING_VMENTRY) {
 		asm volatile("int $18" : : : "memory");
-		x->entry_failed = false;
-		x->stat = DUNE_STAT_EXCEPTION;
-		x->vector = X86_TRAP_MC;
+		*x = (struct dune_exit) { .stat = DUNE_STAT_EXCEPTION, .vector = X86_TRAP_MC };
 	} else {
+		x->hw_reason = reason;
 		x->hw_info = vmcs_read(EXIT_QUALIFICATION);
 	}
 	vmcs_write(VM_ENTRY_INTR_INFO_FIELD, 0);
@@ -228,13 +222,27 @@ static void put_event(struct dune_event *ev)
 	ev->valid = false;
 }
 
-static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
+/*
+ * Single-context covers the combined mappings of every VPID and PCID under
+ * this EPTP (SDM 28.4.3.1), so no INVVPID is ever needed.
+ */
+static noinline void flush_tlb(struct dune_vcpu *vcpu)
 {
 	const u64 eptp[] = { vmx_eptp(vcpu->vm), 0 };
-	bool moved = vmcs_update(GUEST_RIP, &v->rip, vcpu->regs.rip);
 
-	moved |= vmcs_update(GUEST_RFLAGS, &v->rflags, vcpu->regs.rflags);
+	if (!VMX_INSN("invept %[desc], %[type]", [desc] "m" (eptp),
+		      [type] "r" (VMX_EPT_EXTENT_CONTEXT + 0UL)))
+		pr_err_ratelimited("INVEPT failed\n");
+	vcpu->flush = false;
+}
+
+static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
+{
+	bool moved;
+
 	vmcs_update(GUEST_RSP, &v->rsp, vcpu->regs.rsp);
+	moved = vmcs_update(GUEST_RFLAGS, &v->rflags, vcpu->regs.rflags);
+	moved |= vmcs_update(GUEST_RIP, &v->rip, vcpu->regs.rip);
 	/* The shadow of STI or MOV SS does not reach past a skipped instruction. */
 	if (moved && vmcs_read(GUEST_INTERRUPTIBILITY_INFO)) {
 		vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
@@ -244,16 +252,8 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 		put_event(&vcpu->event);
 	if (native_read_cr2() != vcpu->cr2)
 		native_write_cr2(vcpu->cr2);
-
-	/*
-	 * Single-context covers the combined mappings of every VPID and PCID
-	 * under this EPTP (SDM 28.4.3.1), so no INVVPID is ever needed.
-	 */
-	if ((vcpu->flush || v->flush) &&
-	    !VMX_INSN("invept %[desc], %[type]", [desc] "m" (eptp),
-		      [type] "r" (VMX_EPT_EXTENT_CONTEXT + 0UL)))
-		pr_err_ratelimited("INVEPT failed\n");
-	v->flush = false;
+	if (vcpu->flush)
+		flush_tlb(vcpu);
 }
 
 static void flush_l1d(void)
@@ -261,97 +261,107 @@ static void flush_l1d(void)
 	char *p = vmx_l1d_pages, *end = p + L1D_SIZE;
 
 	if (!p) {
-		wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+		native_wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 		return;
 	}
-	for (; p < end; p += 4 * 64) {
-		READ_ONCE(p[0]);
-		READ_ONCE(p[64]);
-		READ_ONCE(p[128]);
-		READ_ONCE(p[192]);
-	}
+	#pragma GCC unroll 64
+	for (; p < end; p += 64)
+		READ_ONCE(*p);
 	rmb();	/* LFENCE: the loads are done before the entry */
 }
 
-/* What an exit does not bring back as it was (SDM 27.5). */
-struct host_regs {
-	u16 ds, es, fs, gs, ldt;
-	u64 kernel_gs_base, debugctl, spec_ctrl;
-};
-
-static void leave_host(struct vmx_vcpu *v, struct host_regs *h)
+/*
+ * What an exit does not bring back as it was (SDM 27.5), and what the kernel
+ * does without.  IRQs off.
+ */
+static noinline void vmx_lend(struct vmx_vcpu *v)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
-	u64 val;
 	int i;
 
-	savesegment(ds, h->ds);
-	savesegment(es, h->es);
-	savesegment(fs, h->fs);
-	savesegment(gs, h->gs);
-	store_ldt(h->ldt);
-	rdmsrq(MSR_KERNEL_GS_BASE, h->kernel_gs_base);
-	h->debugctl = 0;
-	if (vmx_has_debugctl)
-		rdmsrq(MSR_IA32_DEBUGCTLMSR, h->debugctl);
-	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
-		rdmsrq(MSR_IA32_SPEC_CTRL, h->spec_ctrl);
+	savesegment(ds, v->host_ds);
+	savesegment(es, v->host_es);
+	savesegment(fs, v->host_fs);
+	savesegment(gs, v->host_gs);
+	v->host_ldt = 0;
+	vmcs_update(HOST_FS_BASE, &v->host_fs_base, native_rdmsrq(MSR_FS_BASE));
 
-	if (cpu_feature_enabled(X86_FEATURE_FSGSBASE))
-		val = rdfsbase();
-	else
-		rdmsrq(MSR_FS_BASE, val);
-	vmcs_update(HOST_FS_BASE, &v->host_fs_base, val);
-	vmcs_update(HOST_CR3, &v->host_cr3, __read_cr3());
-	vmcs_update(HOST_CR4, &v->host_cr4, __read_cr4());
-	if (vmx_ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL) {
-		rdmsrq(MSR_CORE_PERF_GLOBAL_CTRL, val);
-		vmcs_update(HOST_IA32_PERF_GLOBAL_CTRL, &v->host_perf, val);
-	}
-
+	v->host_kernel_gs_base = native_rdmsrq(MSR_KERNEL_GS_BASE);
+	native_wrmsrq(MSR_KERNEL_GS_BASE, v->kernel_gs_base);
 	for (i = 0; i < NR_MSRS; i++)
 		if (v->msr[i] != c->msr[i])
-			wrmsrq(vmx_own_msrs[i], v->msr[i]);
-	if (v->kernel_gs_base != h->kernel_gs_base)
-		wrmsrq(MSR_KERNEL_GS_BASE, v->kernel_gs_base);
+			native_wrmsrq(vmx_own_msrs[i], v->msr[i]);
+	v->lent = true;
 }
 
-static void back_to_host(struct vmx_vcpu *v, const struct host_regs *h)
+/* Preemption off: the thread goes to user mode, or another one gets the CPU. */
+void vmx_put(struct dune_vcpu *vcpu)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
+	struct vmx_vcpu *v = to_vmx(vcpu);
+	unsigned long flags;
 	int i;
 
-	/* First, before any indirect branch. */
-	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
-		wrmsrq(MSR_IA32_SPEC_CTRL, h->spec_ctrl);
-
+	if (!v->lent)
+		return;
+	local_irq_save(flags);
+	v->lent = false;
 	for (i = 0; i < NR_MSRS; i++)
 		if (v->msr[i] != c->msr[i])
-			wrmsrq(vmx_own_msrs[i], c->msr[i]);
-	rdmsrq(MSR_KERNEL_GS_BASE, v->kernel_gs_base);
-
-	/* The limits of GDT and TSS, and the LDT. */
+			native_wrmsrq(vmx_own_msrs[i], c->msr[i]);
 	load_fixmap_gdt(smp_processor_id());
 	invalidate_tss_limit();
-	if (h->ldt)
-		asm volatile("lldt %0" : : "r" (h->ldt));
+	if (v->host_ldt)
+		asm volatile("lldt %0" : : "r" (v->host_ldt));
 
 	/* Selectors: the VMCS takes none that has an RPL (SDM 26.2.3). */
-	if (h->ds | h->es) {
-		loadsegment(ds, h->ds);
-		loadsegment(es, h->es);
+	if (v->host_ds | v->host_es) {
+		loadsegment(ds, v->host_ds);
+		loadsegment(es, v->host_es);
 	}
-	if (h->fs) {
-		loadsegment(fs, h->fs);
+	if (v->host_fs) {
+		loadsegment(fs, v->host_fs);
 		wrmsrq(MSR_FS_BASE, v->host_fs_base);
 	}
-	if (h->gs)
-		load_gs_index(h->gs);
-	if (h->gs || v->kernel_gs_base != h->kernel_gs_base)
-		wrmsrq(MSR_KERNEL_GS_BASE, h->kernel_gs_base);
+	v->kernel_gs_base = native_rdmsrq(MSR_KERNEL_GS_BASE);
+	if (v->host_gs)
+		load_gs_index(v->host_gs);
+	native_wrmsrq(MSR_KERNEL_GS_BASE, v->host_kernel_gs_base);
+	local_irq_restore(flags);
+}
 
-	if (h->debugctl)
-		wrmsrq(MSR_IA32_DEBUGCTLMSR, h->debugctl);
+static void leave_host(struct vmx_vcpu *v)
+{
+	u16 ldt;
+	u64 val;
+
+	if (unlikely(!v->lent))
+		vmx_lend(v);
+	/* Another thread that calls modify_ldt() loads it here by an interrupt. */
+	store_ldt(ldt);
+	if (unlikely(ldt))
+		v->host_ldt = ldt;
+	if (vmx_has_debugctl)
+		v->host_debugctl = native_rdmsrq(MSR_IA32_DEBUGCTLMSR);
+	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
+		v->host_spec_ctrl = native_rdmsrq(MSR_IA32_SPEC_CTRL);
+
+	vmcs_update(HOST_CR3, &v->host_cr3, __native_read_cr3());
+	vmcs_update(HOST_CR4, &v->host_cr4, __read_cr4());
+	if (vmx_ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL) {
+		val = native_rdmsrq(MSR_CORE_PERF_GLOBAL_CTRL);
+		vmcs_update(HOST_IA32_PERF_GLOBAL_CTRL, &v->host_perf, val);
+	}
+}
+
+/* What the kernel itself wants back at once. */
+static void back_to_host(struct vmx_vcpu *v)
+{
+	/* First, before any indirect branch. */
+	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
+		native_wrmsrq(MSR_IA32_SPEC_CTRL, v->host_spec_ctrl);
+	if (v->host_debugctl)
+		native_wrmsrq(MSR_IA32_DEBUGCTLMSR, v->host_debugctl);
 	if (hw_breakpoint_active())
 		set_debugreg(__this_cpu_read(cpu_dr7), 7);
 }
@@ -359,39 +369,41 @@ static void back_to_host(struct vmx_vcpu *v, const struct host_regs *h)
 void vmx_enter(struct dune_vcpu *vcpu)
 {
 	struct vmx_vcpu *v = to_vmx(vcpu);
-	unsigned int flags = vmx_clear_buffers ? VMX_ENTER_VERW : 0;
 	struct dune_exit *x = &vcpu->exit;
-	struct host_regs host;
+	u32 reason;
 	int err;
 
-	*x = (struct dune_exit) { };
-	if (!vmx_activate(v)) {
-		entry_failed(vcpu, VMX_FAULTED);
+	if (this_cpu_read(vmx_cpu.active) != v && !vmx_activate(v)) {
+		entry_failed(vcpu, VMX_FAULTED, 0);
 		return;
 	}
 	write_guest(vcpu, v);
-	leave_host(v, &host);
+	leave_host(v);
 	if (vmx_l1d_flush)
 		flush_l1d();
-	if (v->launched)
-		flags |= VMX_ENTER_RESUME;
-	err = dune_vmx_enter(&vcpu->regs, &v->host_rsp, flags);
-	back_to_host(v, &host);
+	err = dune_vmx_enter(&vcpu->regs, &v->host_rsp, v->enter_flags);
+	back_to_host(v);
 
 	vcpu->cr2 = native_read_cr2();
-	if (!err)
-		x->hw_reason = vmcs_read(VM_EXIT_REASON);
-	if (err || x->hw_reason & VMX_EXIT_REASONS_FAILED_VMENTRY) {
-		entry_failed(vcpu, err);
+	reason = vmcs_read(VM_EXIT_REASON);
+	if (unlikely(err || reason & VMX_EXIT_REASONS_FAILED_VMENTRY)) {
+		entry_failed(vcpu, err, reason);
 		return;
 	}
-	v->launched = true;
+	v->enter_flags |= VMX_ENTER_RESUME;
 	v->rip = vmcs_read(GUEST_RIP);
-	v->rsp = vmcs_read(GUEST_RSP);
-	v->rflags = vmcs_read(GUEST_RFLAGS);
 	vcpu->regs.rip = v->rip;
+	v->rsp = vmcs_read(GUEST_RSP);
 	vcpu->regs.rsp = v->rsp;
+	v->rflags = vmcs_read(GUEST_RFLAGS);
 	vcpu->regs.rflags = v->rflags;
 	x->cpl = VMX_AR_DPL(vmcs_read(GUEST_SS_AR_BYTES));
+	x->hw_reason = reason;
+	if (likely(reason == EXIT_REASON_VMCALL)) {	/* nothing else matters then */
+		x->stat = DUNE_STAT_HYPERCALL;
+		x->insn_len = 3;
+		return;
+	}
+	*x = (struct dune_exit) { .hw_reason = reason, .cpl = x->cpl };
 	decode_exit(vcpu);
 }

@@ -27,13 +27,6 @@ static const size_t own_msrs_state[NR_MSRS] = {
 
 static DEFINE_IDA(vpids);
 
-/* Begin a section in which VMREAD and VMWRITE reach the vCPU: preempt_enable() ends it. */
-static void vmx_get(struct dune_vcpu *vcpu)
-{
-	preempt_disable();
-	vmx_load(vcpu);
-}
-
 /*
  * SDM 24.6.11.  No accessed and dirty bits: nobody reads them, and with them
  * every walk of guest page tables is a write (SDM 28.3.3.2) that faults on
@@ -123,7 +116,9 @@ int vmx_vcpu_init(struct dune_vcpu *vcpu)
 		kfree(v);
 		return -ENOMEM;
 	}
+	v->vcpu = vcpu;
 	v->cpu = -1;
+	v->enter_flags = vmx_clear_buffers ? VMX_ENTER_VERW : 0;
 	vcpu->arch = v;
 	/* VPID 0 is the host.  Without one each entry and exit flushes (SDM 28.4.3). */
 	if (vmx_ctl.cpu2 & SECONDARY_EXEC_ENABLE_VPID)
@@ -132,7 +127,8 @@ int vmx_vcpu_init(struct dune_vcpu *vcpu)
 
 	preempt_disable();
 	VMX_INSN_PA("vmclear", v->vmcs);		/* SDM 24.11.3: before its first use */
-	vmx_load(vcpu);
+	preempt_enable();
+	vmx_get(vcpu);
 	init_vmcs(vcpu);
 	preempt_enable();
 	return 0;
@@ -198,7 +194,7 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	for (i = 0; i < NR_MSRS; i++)
 		v->msr[i] = *(u64 *)((void *)st + own_msrs_state[i]);
 	v->kernel_gs_base = st->kernel_gs_base;
-	v->flush = true;
+	vcpu->flush = true;
 }
 
 void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
@@ -241,7 +237,7 @@ void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 		set_cr4(to_vmx(vcpu), val);
 	preempt_enable();
 	/* The instruction would have dropped what is cached (SDM 4.10.4.1). */
-	to_vmx(vcpu)->flush = true;
+	vcpu->flush = true;
 }
 
 /*
