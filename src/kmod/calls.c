@@ -29,6 +29,14 @@ static const u16 allowed[] = {
 	__NR_sched_yield, __NR_getrandom, __NR_futex,
 };
 
+/* Does it read and write nothing but what is the thread's own? */
+static bool is_private(u64 nr)
+{
+	return nr == __NR_getpid || nr == __NR_gettid || nr == __NR_getuid || nr == __NR_geteuid ||
+	       nr == __NR_getgid || nr == __NR_getegid || nr == __NR_clock_gettime ||
+	       nr == __NR_gettimeofday;
+}
+
 /* Waiting may be restarted with what is left of the time; waking up is over at once. */
 static bool is_long_futex(u64 nr, u64 op)
 {
@@ -77,6 +85,7 @@ int dune_fast_call(struct dune_vcpu *vcpu)
 	args->r8 = r->r8;
 	args->r9 = r->r9;
 	ret = static_call(dune_sys_call)(args, nr);
+	vcpu->flush_l1d |= !is_private(nr);
 
 	if (unlikely(ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
 		return ret == -ERESTART_RESTARTBLOCK ? -ERESTARTNOHAND : ret;

@@ -21,12 +21,14 @@
 
 #include <linux/cpu.h>
 #include <linux/entry-common.h>
+#include <linux/hardirq.h>
 #include <linux/mm.h>
 #include <linux/vtime.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
 #include <asm/svm.h>
+#include <asm/vmx.h>
 
 /* 6.18 renamed the header of xfer_to_guest_mode_work_pending(). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
@@ -105,15 +107,38 @@ static inline bool dune_clears_cpu_buffers(void)
 }
 
 /*
- * Was the kernel told to leave L1TF alone (l1tf=off, mitigations=off)?  From
- * 6.19 on l1tf_mitigation is KVM's alone, and l1tf=off by itself is not seen.
+ * When the L1 data cache is to be flushed: as kvm_intel was told to, or as it
+ * would choose (l1tf=, mitigations=).  From 6.19 on both variables are KVM's
+ * alone, and of all that only mitigations=off is seen.
  */
-static inline bool dune_l1tf_off(void)
+static inline int dune_l1d_flush_mode(void)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
-	return l1tf_mitigation == L1TF_MITIGATION_OFF;
+	if (l1tf_vmx_mitigation >= VMENTER_L1D_FLUSH_NEVER &&
+	    l1tf_vmx_mitigation <= VMENTER_L1D_FLUSH_ALWAYS)
+		return l1tf_vmx_mitigation;
+	if (l1tf_mitigation >= L1TF_MITIGATION_FULL)
+		return VMENTER_L1D_FLUSH_ALWAYS;
+	if (l1tf_mitigation != L1TF_MITIGATION_OFF)
+		return VMENTER_L1D_FLUSH_COND;
 #else
-	return cpu_mitigations_off();
+	if (!cpu_mitigations_off())
+		return VMENTER_L1D_FLUSH_COND;
+#endif
+	return VMENTER_L1D_FLUSH_NEVER;
+}
+
+/* Has an interrupt been here since the last time?  Interrupts tell KVM only if there is one. */
+static inline bool dune_interrupted_l1d(void)
+{
+#if IS_ENABLED(CONFIG_KVM_INTEL)
+	bool ret = kvm_get_cpu_l1tf_flush_l1d();
+
+	if (ret)
+		kvm_clear_cpu_l1tf_flush_l1d();
+	return ret;
+#else
+	return true;
 #endif
 }
 

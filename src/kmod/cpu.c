@@ -102,27 +102,15 @@ void dune_cpu_put(void)
  */
 static int hotplug_online(unsigned int cpu)
 {
-	unsigned long flags;
-	int ret = 0;
-
 	if (!READ_ONCE(cpu_users))
 		return 0;
-	local_irq_save(flags);
-	cpu_on(NULL);
-	if (!__this_cpu_read(dune_cpu_is_on))
-		ret = -EBUSY;
-	local_irq_restore(flags);
-	return ret;
+	smp_call_function_single(cpu, cpu_on, NULL, 1);
+	return per_cpu(dune_cpu_is_on, cpu) ? 0 : -EBUSY;
 }
 
 static int hotplug_offline(unsigned int cpu)
 {
-	unsigned long flags;
-
-	local_irq_save(flags);
-	cpu_off(NULL);
-	local_irq_restore(flags);
-	return 0;
+	return smp_call_function_single(cpu, cpu_off, NULL, 1);
 }
 
 /*

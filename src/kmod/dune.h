@@ -137,6 +137,7 @@ struct dune_vcpu {
 	int last_cpu;			/* CPU of the last entry, -1 never */
 	s64 tlb_gen;			/* vm->tlb_gen at the last entry */
 	bool flush;			/* enter() drops this vCPU's TLB entries first */
+	bool flush_l1d;			/* others' data may be in L1D: see vmx_exit.c */
 	bool has_state;			/* DUNE_SET_STATE was done */
 
 	/* Calls that are made in place, if they come from the gate. */

@@ -153,17 +153,15 @@ static struct miscdevice dune_dev = {
 
 static int __init dune_pick_ops(void)
 {
-	if (boot_cpu_has(X86_FEATURE_VMX))
+	if (boot_cpu_has(X86_FEATURE_VMX)) {
 		dune_ops = &dune_vmx_ops;
-	else if (boot_cpu_has(X86_FEATURE_SVM))
+	} else if (boot_cpu_has(X86_FEATURE_SVM)) {
 		dune_ops = &dune_svm_ops;
-	else
-		goto none;
+	} else {
+		pr_err("this CPU offers neither VT-x nor SVM (or the firmware turned it off)\n");
+		return -ENODEV;
+	}
 	return dune_ops->check();
-
-none:
-	pr_err("this CPU offers neither VT-x nor SVM (or the firmware turned it off)\n");
-	return -ENODEV;
 }
 
 static int __init dune_init(void)

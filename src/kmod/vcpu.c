@@ -161,6 +161,7 @@ static int handle_fault(struct dune_vcpu *vcpu)
 {
 	int ret = dune_mmu_fault(vcpu, &vcpu->run->fault);
 
+	vcpu->flush_l1d = true;
 	if (ret == -EFAULT)
 		return report(vcpu, DUNE_EXIT_FAULT);
 	if (ret == -EINTR)
@@ -177,18 +178,14 @@ static int handle_exception(struct dune_vcpu *vcpu)
 {
 	struct dune_exit *x = &vcpu->exit;
 
-	switch (x->vector) {
-	case X86_TRAP_DB:
+	if (x->vector == X86_TRAP_MC)	/* the host had it in enter() */
+		return RUN_AGAIN;
+	if (x->vector == X86_TRAP_DB)
 		vcpu->dr6 |= x->dr6;
-		fallthrough;
-	case X86_TRAP_AC:
-		dune_inject(vcpu, x->vector, x->has_error_code, x->error_code);
-		return RUN_AGAIN;
-	case X86_TRAP_MC:	/* the host had it in enter() */
-		return RUN_AGAIN;
-	default:
+	else if (x->vector != X86_TRAP_AC)
 		return report(vcpu, DUNE_EXIT_UNHANDLED);
-	}
+	dune_inject(vcpu, x->vector, x->has_error_code, x->error_code);
+	return RUN_AGAIN;
 }
 
 static int handle_hypercall(struct dune_vcpu *vcpu)

@@ -13,8 +13,8 @@
  * outside.  All else exits and is refused.
  *
  * Speculation: a guest is a process and a virtual machine at once.
- *   L1TF            L1D is flushed before every entry (KVM: before most),
- *                   unless the kernel was told to leave L1TF alone
+ *   L1TF            L1D is flushed before an entry as KVM does: by default
+ *                   if anything was touched since the exit that may be another's
  *   MDS, TAA, RFDS  VERW right before entry
  *   Spectre v2      the return stack buffer is filled after the exit, legacy
  *                   IBRS set again; enhanced IBRS and retpolines need nothing
@@ -47,9 +47,13 @@ const u32 vmx_own_msrs[NR_MSRS] = { MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_
 void *vmx_msr_bitmap, *vmx_l1d_pages;
 bool vmx_clear_buffers __ro_after_init, vmx_has_debugctl __ro_after_init;
 
-bool vmx_l1d_flush = true;
-module_param_named(l1d_flush, vmx_l1d_flush, bool, 0444);
-MODULE_PARM_DESC(l1d_flush, "VT-x on CPUs with L1TF: flush the L1 data cache before every entry (default: on, off where the kernel runs with l1tf=off or mitigations=off)");
+int vmx_l1d_flush __ro_after_init;
+static char *l1d_flush = "auto";
+module_param(l1d_flush, charp, 0444);
+MODULE_PARM_DESC(l1d_flush, "VT-x on CPUs with L1TF: when to flush the L1 data cache before an entry: auto (as KVM would), never, cond, always");
+
+/* enum vmx_l1d_flush_state */
+static const char * const l1d_flush_modes[] = { "auto", "never", "cond", "always" };
 
 static int missing(const char *what)
 {
@@ -149,24 +153,26 @@ static int vmx_check_controls(void)
 	return 0;
 }
 
-static void vmx_check_l1tf(void)
+static int vmx_check_l1tf(void)
 {
 	u64 caps = 0;
 
-	if (!boot_cpu_has_bug(X86_BUG_L1TF)) {
-		vmx_l1d_flush = false;
-		return;
+	vmx_l1d_flush = match_string(l1d_flush_modes, ARRAY_SIZE(l1d_flush_modes), l1d_flush);
+	if (vmx_l1d_flush < 0) {
+		pr_err("l1d_flush=%s: it is auto, never, cond or always\n", l1d_flush);
+		return -EINVAL;
 	}
+	if (vmx_l1d_flush == VMENTER_L1D_FLUSH_AUTO)
+		vmx_l1d_flush = dune_l1d_flush_mode();
 	/* A hypervisor below that flushes for us says so. */
 	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
 		rdmsrq(MSR_IA32_ARCH_CAPABILITIES, caps);
-	if (caps & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH || dune_l1tf_off())
-		vmx_l1d_flush = false;
-	pr_info("this CPU has L1TF; its L1 data cache is %s\n",
-		vmx_l1d_flush ? "flushed before every entry" :
-		caps & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH ? "flushed by the hypervisor below" :
-		dune_l1tf_off() ? "not flushed, as the kernel's command line wants it" :
-		"not flushed, as l1d_flush=0 wants it");
+	if (!boot_cpu_has_bug(X86_BUG_L1TF) || caps & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH)
+		vmx_l1d_flush = VMENTER_L1D_FLUSH_NEVER;
+	else
+		pr_info("this CPU has L1TF; flush of its L1 data cache before an entry: %s\n",
+			l1d_flush_modes[vmx_l1d_flush]);
+	return 0;
 }
 
 static int vmx_check(void)
@@ -199,10 +205,9 @@ static int vmx_check(void)
 				     !(val & VMX_EPT_2MB_PAGE_BIT) ? 1 :
 				     !(val & VMX_EPT_1GB_PAGE_BIT) ? 2 : 3;
 
-	vmx_check_l1tf();
 	vmx_clear_buffers = dune_clears_cpu_buffers();
 	vmx_has_debugctl = msr_works(MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_BTF);
-	return 0;
+	return vmx_check_l1tf();
 }
 
 static void vmx_teardown(void)
@@ -250,7 +255,7 @@ static int vmx_setup(void)
 	for (i = 0; i < NR_MSRS; i++)
 		msr_allow(vmx_own_msrs[i], false);
 
-	if (vmx_l1d_flush && !boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
+	if (vmx_l1d_flush != VMENTER_L1D_FLUSH_NEVER && !boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
 		vmx_l1d_pages = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,
 						     get_order(L1D_SIZE));
 		if (!vmx_l1d_pages)

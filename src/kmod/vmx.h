@@ -61,7 +61,8 @@ extern struct vmx_ctl vmx_ctl;
 extern const u32 vmx_own_msrs[NR_MSRS];
 extern void *vmx_msr_bitmap;		/* one policy for all */
 extern void *vmx_l1d_pages;		/* what is read where L1D cannot be flushed */
-extern bool vmx_clear_buffers, vmx_has_debugctl, vmx_l1d_flush;
+extern bool vmx_clear_buffers, vmx_has_debugctl;
+extern int vmx_l1d_flush;		/* VMENTER_L1D_FLUSH_NEVER, _COND or _ALWAYS */
 void *vmx_alloc_vmcs(int node, gfp_t gfp);
 bool vmx_activate(struct vmx_vcpu *v);
 void vmx_get(struct dune_vcpu *vcpu);

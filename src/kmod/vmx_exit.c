@@ -80,6 +80,7 @@ static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
 
 	if (type == INTR_TYPE_NMI_INTR) {
 		x->stat = DUNE_STAT_NMI;
+		vcpu->flush_l1d = true;
 		/* Further NMIs wait for this handler's IRET (SDM 27.5.5). */
 		asm volatile("int $2" : : : "memory");
 		return;
@@ -256,10 +257,18 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 		flush_tlb(vcpu);
 }
 
-static void flush_l1d(void)
+/*
+ * What a guest can read through L1TF is what the L1 data cache holds.  If it is
+ * only the thread's own since the last flush, there is nothing to drop.
+ */
+static void flush_l1d(struct dune_vcpu *vcpu)
 {
 	char *p = vmx_l1d_pages, *end = p + L1D_SIZE;
 
+	vcpu->flush_l1d |= dune_interrupted_l1d();
+	if (!vcpu->flush_l1d && vmx_l1d_flush != VMENTER_L1D_FLUSH_ALWAYS)
+		return;
+	vcpu->flush_l1d = false;
 	if (!p) {
 		native_wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 		return;
@@ -292,6 +301,7 @@ static noinline void vmx_lend(struct vmx_vcpu *v)
 		if (v->msr[i] != c->msr[i])
 			native_wrmsrq(vmx_own_msrs[i], v->msr[i]);
 	v->lent = true;
+	v->vcpu->flush_l1d = true;	/* user space was here, or another thread */
 }
 
 /* Preemption off: the thread goes to user mode, or another one gets the CPU. */
@@ -379,8 +389,8 @@ void vmx_enter(struct dune_vcpu *vcpu)
 	}
 	write_guest(vcpu, v);
 	leave_host(v);
-	if (vmx_l1d_flush)
-		flush_l1d();
+	if (vmx_l1d_flush != VMENTER_L1D_FLUSH_NEVER)
+		flush_l1d(vcpu);
 	err = dune_vmx_enter(&vcpu->regs, &v->host_rsp, v->enter_flags);
 	back_to_host(v);
 
