@@ -278,11 +278,10 @@ void dune_vm_exit(void);
 
 /* mmu.c */
 #define DUNE_MMU_RETRY		1
-int dune_mmu_init(struct dune_vm *vm);
 void dune_mmu_free(struct dune_vm *vm);
 /*
  * Resolve a second-stage fault: 0 mapped, DUNE_MMU_RETRY enter again,
- * -EFAULT the mm refuses (fills *fault), other errnos: memory, signal.
+ * -EFAULT the mm refuses (fills *fault), -EINTR a signal, or no memory.
  */
 int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault);
 /*

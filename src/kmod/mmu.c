@@ -24,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/uaccess.h>
+#include <linux/userfaultfd_k.h>
 #include <asm/futex.h>
 #include <asm/mmu_context.h>
 #include <uapi/linux/futex.h>
@@ -75,28 +76,22 @@ static void free_table(u64 *table, int level)
 	free_page((unsigned long)table);
 }
 
-int dune_mmu_init(struct dune_vm *vm)
-{
-	vm->root = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	return vm->root ? 0 : -ENOMEM;
-}
-
 void dune_mmu_free(struct dune_vm *vm)
 {
 	if (vm->root)
 		free_table(vm->root, vm->levels);
 }
 
-static int cache_fill(struct dune_mmu_cache *cache)
+static bool cache_fill(struct dune_mmu_cache *cache)
 {
 	while (cache->nr < ARRAY_SIZE(cache->page)) {
 		void *page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 
 		if (!page)
-			return -ENOMEM;
+			return false;
 		cache->page[cache->nr++] = page;
 	}
-	return 0;
+	return true;
 }
 
 void dune_mmu_cache_free(struct dune_mmu_cache *cache)
@@ -289,6 +284,12 @@ static bool touch_user(unsigned long hva, bool write)
 /*
  * Have the mm map @hva for @access.  0 it did, or try again; -EFAULT it
  * refuses; -EINTR.
+ *
+ * A fault of guest mode is one of user mode to userfaultfd, which may refuse
+ * all others.  To the memory cgroup it is not: what a fault of user mode leaves
+ * behind there (v1, OOM killer off) only the kernel's own #PF handler tidies up.
+ * Out of memory without an OOM kill, here as for the second stage's tables: the
+ * access is made again, as natively.
  */
 static int ask_mm(struct mm_struct *mm, unsigned long hva, u32 access)
 {
@@ -303,14 +304,16 @@ static int ask_mm(struct mm_struct *mm, unsigned long hva, u32 access)
 	    arch_vma_access_permitted(vma, write, exec, false))
 		fault = handle_mm_fault(vma, hva, FAULT_FLAG_DEFAULT |
 					(write ? FAULT_FLAG_WRITE : 0) |
-					(exec ? FAULT_FLAG_INSTRUCTION : 0), NULL);
+					(exec ? FAULT_FLAG_INSTRUCTION : 0) |
+					(userfaultfd_armed(vma) ? FAULT_FLAG_USER : 0), NULL);
 	/* With these two the mm let go of the lock itself. */
 	if (!(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))
 		mmap_read_unlock(mm);
 
 	if (fault & VM_FAULT_ERROR && !vma && touch_user(hva, write))
 		fault = 0;
-	if (fault & (VM_FAULT_ERROR | VM_FAULT_RETRY) && signal_pending(current))
+	if (fault & VM_FAULT_OOM ||
+	    (fault & (VM_FAULT_ERROR | VM_FAULT_RETRY) && signal_pending(current)))
 		return -EINTR;
 	return fault & VM_FAULT_ERROR ? -EFAULT : 0;
 }
@@ -362,8 +365,8 @@ int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault)
 	int ret = -EFAULT;
 
 	if (known) {
-		ret = cache_fill(&vcpu->cache);
-		if (!ret)
+		ret = -EINTR;
+		if (cache_fill(&vcpu->cache))
 			ret = mirror(vcpu, hva, x->gpa, x->access);
 		if (ret == -EFAULT) {
 			/* The very byte: a stack grows by address. */

@@ -166,7 +166,7 @@ static int handle_fault(struct dune_vcpu *vcpu)
 		return report(vcpu, DUNE_EXIT_FAULT);
 	if (ret == -EINTR)
 		return report(vcpu, DUNE_EXIT_INTERRUPTED);
-	return ret < 0 ? ret : RUN_AGAIN;
+	return RUN_AGAIN;
 }
 
 /*

@@ -43,15 +43,15 @@ static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
 	spin_lock_init(&vm->mmu_lock);
 	init_waitqueue_head(&vm->inv_wait);
 	mutex_init(&vm->window_mutex);
-	xa_init(&vm->by_hva);
+	xa_init_flags(&vm->by_hva, XA_FLAGS_ACCOUNT);
 	atomic64_set(&vm->tlb_gen, 0);
 	vm->levels = dune_ops->levels;
 	vm->max_windows = 1U << (dune_ops->gpa_bits - DUNE_WINDOW_SHIFT);
 
+	vm->root = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vm->windows = kvcalloc(vm->max_windows, sizeof(*vm->windows),
 			       GFP_KERNEL_ACCOUNT);
-	if (zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT) && vm->windows &&
-	    !dune_mmu_init(vm))
+	if (zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT) && vm->windows && vm->root)
 		return &vm->mn;
 	vm_destroy(vm);
 	return ERR_PTR(-ENOMEM);
