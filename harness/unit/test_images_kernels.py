@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from dunelab.errors import InfrastructureError, UsageError
-from dunelab.images import kernel
+from dunelab.images import kernel, resolve
+from dunelab.images.archive import Package
+from dunelab.images.cache import Cache
 from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
 from dunelab.images.resolve import Record, kernel_packages, releases_of
@@ -141,6 +143,36 @@ def test_records_survive_their_file_and_refuse_strangers() -> None:
     assert Record.from_json(record.to_json()) == record
     for text in ("", "[]", "{}", '{"schema": 99}', record.to_json().replace("spec", "s", 1)):
         assert Record.from_json(text) is None
+
+
+class FakeArchive:
+    """An archive that has everything, and counts how often it was asked."""
+
+    updates = 0
+
+    def __init__(self, cache: Cache, suite: str) -> None:
+        self.suite = suite
+
+    def update(self) -> None:
+        FakeArchive.updates += 1
+
+    def package(self, name: str) -> Package:
+        return Package(name, "1", "0" * 64, 1, f"pool/{name}.deb")
+
+
+def test_two_recipes_of_one_key_keep_their_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two working trees share a cache; each asks the archive once, not at every change of hands."""
+    monkeypatch.setattr(resolve, "Archive", FakeArchive)
+    monkeypatch.setattr(FakeArchive, "updates", 0)
+    for _ in range(2):
+        for names in (["gcc"], ["gcc", "sparse"]):
+            # A resolver knows what it has updated: one per command, as in reality.
+            resolver = resolve.Resolver(Cache(tmp_path), lambda text: None)
+            record = resolver.packages("builder", "trixie", names)
+            assert [package.name for package in record.packages] == names
+    assert FakeArchive.updates == 2
 
 
 # -- kernel modules ---------------------------------------------------------------

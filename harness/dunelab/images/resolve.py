@@ -3,8 +3,9 @@
 
 The records in ``<cache>/resolved/`` are what makes the second run work
 without a network and two machines comparable: name, version, checksum and
-place in the archive of every file.  They are renewed when the recipe changes
-and when ``dunelab kernels --refresh`` asks for it, never by the clock.
+place in the archive of every file.  Each is filed under what was asked for, so
+that two working trees with different recipes keep their own.  They are renewed
+when ``dunelab kernels --refresh`` asks for it, never by the clock.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from dunelab.images.kernels import KernelEntry
 
 _SCHEMA = 1
 _RESOLVE_SECONDS = 600.0
+# Of a digest, in a file's name: legible, and one in 2^64 for a mistake.
+_SPEC_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,7 @@ class Resolver:
 
     def kernel(self, entry: KernelEntry) -> Record:
         """Image, headers and build tools of one kernel; the label is its release."""
-        spec = (
-            Digest("kernel")
-            .texts("spec", [entry.suite, entry.series or "", entry.release or "", entry.flavour])
-            .hex()
-        )
+        spec = kernel_spec(entry)
 
         def look_up(archive: Archive) -> Record:
             release = newest_release(archive, entry)
@@ -107,21 +106,25 @@ class Resolver:
 
         return self._record(f"kernel-{entry.id}", spec, entry.suite, look_up)
 
-    def recorded(self, key: str) -> Record | None:
-        """What is on record, without looking anything up."""
-        path = self._path(key)
-        return Record.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    def recorded_kernel(self, entry: KernelEntry) -> Record | None:
+        """What is on record of a kernel, without looking anything up."""
+        return self._recorded(f"kernel-{entry.id}", kernel_spec(entry))
 
-    def _path(self, key: str) -> Path:
-        return self._cache.root / "resolved" / f"{key}.json"
+    def _recorded(self, key: str, spec: str) -> Record | None:
+        path = self._path(key, spec)
+        known = Record.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return known if known is not None and known.spec == spec else None
+
+    def _path(self, key: str, spec: str) -> Path:
+        return self._cache.root / "resolved" / f"{key}-{spec[:_SPEC_DIGITS]}.json"
 
     def _record(
         self, key: str, spec: str, suite: str, look_up: Callable[[Archive], Record]
     ) -> Record:
         deadline = Deadline.after(_RESOLVE_SECONDS, f"turn to resolve {key}")
         with file_lock(self._cache.lock_path(f"resolve-{key}"), deadline):
-            known = self.recorded(key)
-            if known is not None and known.spec == spec and not self._wants(key):
+            known = self._recorded(key, spec)
+            if known is not None and not self._wants(key):
                 return known
             archive = self.archive(suite)
             if suite not in self._fresh:
@@ -129,12 +132,18 @@ class Resolver:
                 archive.update()
                 self._fresh.add(suite)
             record = look_up(archive)
-            write_atomically(self._path(key), record.to_json())
+            write_atomically(self._path(key, spec), record.to_json())
             self._fresh.add(f"key {key}")
             return record
 
     def _wants(self, key: str) -> bool:
         return self._refresh and f"key {key}" not in self._fresh
+
+
+def kernel_spec(entry: KernelEntry) -> str:
+    """What is asked for with an entry of the matrix."""
+    words = [entry.suite, entry.series or "", entry.release or "", entry.flavour]
+    return Digest("kernel").texts("spec", words).hex()
 
 
 def newest_release(archive: Archive, entry: KernelEntry) -> str:

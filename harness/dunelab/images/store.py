@@ -147,7 +147,7 @@ class Store:
 
     def recorded(self, entry: KernelEntry) -> Record | None:
         """The same, but only what is on record."""
-        return self._resolver.recorded(f"kernel-{entry.id}")
+        return self._resolver.recorded_kernel(entry)
 
     def kernel(self, kernel_id: str | None = None) -> Kernel:
         """A kernel's boot files and headers."""
