@@ -40,6 +40,8 @@ Progress = Callable[[str], None]
 
 SSH_USER = "root"
 _MODULE_SOURCE = Path("src/kmod")
+# What the guests have in their /usr/bin.
+APPS = ("dune-run", "dune-strace")
 
 
 def silent(_: str) -> None:
@@ -195,7 +197,8 @@ class Store:
             initramfs.kernel_archive(self.cache, self._guest_recipe, kernel, module, stamp),
         ]
         if with_module:
-            parts.append(initramfs.apps_archive(self.cache, [self.programs().app("dune-run")]))
+            apps = [self.programs().app(name) for name in APPS]
+            parts.append(initramfs.apps_archive(self.cache, apps))
         initrd = initramfs.initrd(self.cache, parts, self._progress)
         digest = Digest("guest image").file("vmlinuz", kernel.vmlinuz).file("initrd", initrd)
         if disk is not None:
