@@ -23,6 +23,15 @@ def test_behaviour(run_program: Callable[[], runner.ProgramRun]) -> None:
     run_program()
 
 
+@pytest.mark.slow(20)
+@pytest.mark.guest_programs("behaviour", group="other_cpus", other_cpus=True)
+def test_behaviour_on_the_other_number_of_cpus(
+    run_program: Callable[[], runner.ProgramRun],
+) -> None:
+    """The same on one CPU where the program asks for two, and on two where it asks for one."""
+    run_program()
+
+
 @pytest.mark.guest_programs("bench")
 def test_bench(run_program: Callable[[], runner.ProgramRun]) -> None:
     """What it costs: three runs, which agree to 1 % where ticks are instructions."""
@@ -35,7 +44,9 @@ def test_native(run_program: Callable[[], runner.ProgramRun]) -> None:
     run_program()
 
 
+# Without Dune mode a CPU more or less is no difference: one guest serves all.
 @pytest.mark.only_engines("tcg")
+@pytest.mark.guest_variant
 @pytest.mark.guest_programs("behaviour", group="outside")
 def test_behaviour_fails_outside_dune_mode(
     guest_context: Guest, program: Program, lab: DuneLab

@@ -22,7 +22,8 @@ from dunelab.pytest_support.worker import Fixtures, Worker
 from dunelab.spec import EngineName, ImageKind, Vendor
 
 MARKS = (
-    "guest_programs(kind, group=kind): run once per guest program of tests/<kind> and cell",
+    "guest_programs(kind, group=kind, other_cpus=False): run once per guest program of "
+    "tests/<kind> and cell; other_cpus: on the number of CPUs that is not in its header",
     "guest_variant(cpus, icount, append, cpu_model, image): the guest this test needs",
     "guest_group(name): the part of a cell's tests this one belongs to, for -n",
     "only_engines(name, ...): leave this test out of the cells of other engines",
@@ -93,6 +94,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="dunelab_slow",
         action="store_true",
         help="also run tests marked slow",
+    )
+    group.addoption(
+        "--slow-only",
+        dest="dunelab_slow_only",
+        action="store_true",
+        help="run tests marked slow and no others",
+    )
+    group.addoption(
+        "--slow-minutes",
+        dest="dunelab_slow_minutes",
+        type=float,
+        metavar="N",
+        default=None,
+        help="begin no slow test that would not end within N minutes from the start of the "
+        "run; what was left out is listed as skipped",
     )
     group.addoption(
         "--fresh",

@@ -317,6 +317,57 @@ def test_slow_programs_wait_for_slow(bench: Bench) -> None:
     bench.program("behaviour/b")
     bench.run("--engine", "tcg").assert_outcomes(passed=1, deselected=1)
     bench.run("--engine", "tcg", "--slow").assert_outcomes(passed=2)
+    bench.run("--engine", "tcg", "--slow-only").assert_outcomes(passed=1, deselected=1)
+
+
+def test_slow_tests_without_time_are_left_out_and_say_so(bench: Bench) -> None:
+    bench.program("behaviour/a", "slow=600")
+    bench.program("behaviour/b", "slow=60")
+    bench.program("behaviour/c")
+    done = bench.run("--engine", "tcg", "--slow", "--slow-minutes", "5")
+    done.assert_outcomes(passed=2, skipped=1)
+    left_out = bench.result("-a]")
+    assert left_out.outcome is Outcome.SKIPPED
+    assert "left out: slow tests have 5 minutes" in left_out.message
+    assert "it takes 10" in left_out.message
+
+
+OTHER_CPUS = """
+import pytest
+
+@pytest.mark.guest_programs("behaviour", group="other_cpus", other_cpus=True)
+def test_other(run_program):
+    run_program()
+"""
+
+
+def test_programs_on_the_other_number_of_cpus(bench: Bench) -> None:
+    for name, header in (("a", ""), ("b", "cpus=1"), ("c", "smp"), ("d", "slow")):
+        bench.program(f"behaviour/{name}", header)
+    bench.pytester.makepyfile(test_other=OTHER_CPUS)
+    bench.run("--engine", "tcg", "test_other.py").assert_outcomes(passed=2)
+    cpus = {r.test[-2]: r.ran_on.cpus for r in bench.results.results if r.ran_on is not None}
+    assert cpus == {"a": 1, "b": 2}
+
+
+def test_a_guest_serves_all_its_tests_before_another_starts(bench: Bench) -> None:
+    for name, header in (("a", ""), ("b", "cpus=1"), ("c", ""), ("d", "cpus=1"), ("e", "")):
+        bench.program(f"behaviour/{name}", header)
+    bench.run("--engine", "tcg").assert_outcomes(passed=5)
+    guests = [line.partition("/")[2] for line in bench.journal if line.startswith("boot")]
+    assert guests == ["2cpu", "1cpu"]
+    order = [result.test[-2] for result in bench.results.results]
+    assert order == ["a", "c", "e", "b", "d"]
+
+
+def test_workers_begin_with_the_slowest_engine(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.program(f"behaviour/{name}")
+    bench.pytester.makepyfile(test_alone="def test_alone():\n    pass\n")
+    bench.run("-n", "1").assert_outcomes(passed=7)
+    order = [result.test for result in bench.results.results]
+    assert ["bochs" in test for test in order] == [True] * 3 + [False] * 4
+    assert order[-1].endswith("test_alone")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ static int live(void *arg)
 
 static bool goes_on(const struct life *l, unsigned long from, double since)
 {
-	return child_now() - since > 0.3 && l->beats - from > (l->sleeps ? 5 : 100000);
+	return child_now() - since > 0.1 && l->beats - from > (l->sleeps ? 5 : 100000);
 }
 
 /* A stopped child: it stands still, and goes on when told to. */

@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 
 #define ROUNDS		100
-#define SWITCHES	200
+#define SWITCHES	100
 #define DEADLINE	60.0	/* seconds */
 
 #define INSN_UD2	"ud2"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* dunelab: cpus=2 timeout=300 */
 /*
- * Two hundred processes enter and exit one after the other, and nothing of
+ * A hundred processes enter and exit one after the other, and nothing of
  * them stays: no memory, no reference to the module.
  *
- * A single page per process would be 800 KiB.  Half of that is the limit; for
+ * A single page per process would be 400 KiB.  Half of that is the limit; for
  * the slab, 1 KiB per process.  Half of the processes are killed rather than
  * left to exit.
  */
@@ -13,8 +13,8 @@
 #include "../child.h"
 #include "../meminfo.h"
 
-#define WARM_UP		40
-#define PROCESSES	200
+#define WARM_UP		20
+#define PROCESSES	100
 #define PAGES_LIMIT	(PROCESSES * 4 / 2)	/* KiB */
 #define SLAB_LIMIT	PROCESSES		/* KiB */
 

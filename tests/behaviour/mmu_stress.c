@@ -18,8 +18,10 @@
 
 #define PAGE		4096UL
 #define PAGES		64
-#define ROUNDS		300
-#define FREE_SECONDS	5.0
+#ifndef ROUNDS
+#define ROUNDS		64		/* each page once; mmu_stress_long has more */
+#define FREE_SECONDS	1.0
+#endif
 
 static unsigned char *area;		/* PAGES pages */
 static unsigned char *other_area;	/* where mremap moves to */

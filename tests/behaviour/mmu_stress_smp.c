@@ -1,4 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=240 */
+/* dunelab: cpus=2 timeout=240 smp */
 /* The same as mmu_stress with changes and accesses on different CPUs. */
 #include "mmu_stress.c"

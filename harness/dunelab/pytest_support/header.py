@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The one-line header by which a guest program says how it wants to be run.
 
-    /* dunelab: cpus=1 timeout=60 slow icount image=full */
+    /* dunelab: cpus=1 timeout=60 slow=120 icount image=full */
 
 Read from the C source, so that nothing has to be built to know what exists.
 """
@@ -76,16 +76,23 @@ def bench_variant(engine: EngineName) -> Variant:
     return Variant(cpus=1, append=STEADY_MEMORY)
 
 
+# What a slow test is taken to need that does not say.
+SLOW_SECONDS = 60
+
+
 @dataclass(frozen=True)
 class ProgramOptions:
     """What a header may say; None means the default of the program's kind.
 
     ``spread``: by how many percent the runs of a cost may differ on an emulator.
+    ``slow``: how many seconds it takes on the slowest engine; 0 if it is not a slow one.
+    ``smp``: it is about two CPUs, and says nothing on one.
     """
 
     cpus: int | None = None
     timeout: float = 60.0
-    slow: bool = False
+    slow: int = 0
+    smp: bool = False
     icount: bool = False
     vendor: Vendor | None = None
     runs: int | None = None
@@ -135,6 +142,15 @@ class Program:
         return replace(base, cpus=options.cpus, icount=base.icount and options.cpus == 1)
 
 
+def on_the_other_number_of_cpus(program: Program) -> Program | None:
+    """A program of one CPU on two and the reverse; None if that is no test of its own."""
+    options = program.options
+    if options.smp or options.slow:
+        return None
+    cpus = 1 if (options.cpus or SMP.cpus) == SMP.cpus else SMP.cpus
+    return replace(program, options=replace(options, cpus=cpus))
+
+
 _HEADER = re.compile(r"/\*\s*dunelab:(?P<words>[^*\n]*)\*/")
 # A header stands at the top; further down it would be an example or a string.
 _TOP_LINES = 40
@@ -160,7 +176,11 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
     try:
         match key, bool(equals):
             case "slow", False:
-                return replace(options, slow=True)
+                return replace(options, slow=SLOW_SECONDS)
+            case "slow", True:
+                return replace(options, slow=_at_least_one(value))
+            case "smp", False:
+                return replace(options, smp=True)
             case "icount", False:
                 return replace(options, icount=True)
             case "cpus", True:
@@ -181,7 +201,7 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
         raise UsageError(f"{where}: header word '{word}': {error}") from error
     raise UsageError(
         f"{where}: unknown header word '{word}'; known are cpus=N, runs=N, timeout=SECONDS, "
-        "spread=PERCENT, vendor=intel|amd, args=A,B, image=small|full, slow, icount"
+        "spread=PERCENT, vendor=intel|amd, args=A,B, image=small|full, slow[=SECONDS], smp, icount"
     )
 
 

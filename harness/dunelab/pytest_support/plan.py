@@ -7,6 +7,7 @@ decided once and for all workers alike.
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class Plan:
             kernels=tuple(option("dunelab_kernels")),
         )
         self.slow: bool = option("dunelab_slow")
+        self.slow_only: bool = option("dunelab_slow_only")
+        self.slow_minutes: float | None = option("dunelab_slow_minutes")
+        self._started = time.monotonic()
         self.fresh: bool = option("dunelab_fresh")
         self.keep_guest: bool = option("dunelab_keep_guest")
         self.guests: int | None = option("dunelab_guests")
@@ -45,6 +49,16 @@ class Plan:
     def explicit(self) -> bool:
         """Whether anything was asked for by name."""
         return self.request != CellRequest()
+
+    def wants(self, slow_seconds: int) -> bool:
+        """Whether a test is run that takes so long; 0 means it is no slow one."""
+        return (self.slow or self.slow_only) if slow_seconds else not self.slow_only
+
+    def slow_seconds_left(self) -> float | None:
+        """What is left of the time for slow tests; None if there is no limit."""
+        if self.slow_minutes is None:
+            return None
+        return self._started + self.slow_minutes * 60 - time.monotonic()
 
     @cached_property
     def lab(self) -> Lab:

@@ -15,9 +15,9 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
 
-from dunelab.spec import Cell
+from dunelab.spec import Cell, EngineName
 
-_GROUP = re.compile(r"\[(?P<group>[^\[\]:]+:[a-z]+)(?:-[^\[\]]*)?\]$")
+_GROUP = re.compile(r"\[(?P<group>[^\[\]:]+:[a-z_]+)(?:-[^\[\]]*)?\]$")
 _MARKED = re.compile(r"@(?P<group>[^@\]/]+)$")
 
 
@@ -40,6 +40,20 @@ def scope_of(nodeid: str) -> str:
     return written["group"] if written is not None else nodeid
 
 
+# How long a guest of an engine takes over the same work, roughly.
+_SLOWNESS = {EngineName.BOCHS: 2, EngineName.TCG: 1, EngineName.KVM: 0}
+
+
+def urgency(cell: Cell | None) -> int:
+    """Where tests stand in a run's queue: the lowest go first.
+
+    A group is one worker's, from its first test to its last, so the longest
+    must not be the last to begin: what Bochs runs, then other guests, then the
+    tests without one, of which any worker takes any.
+    """
+    return -_SLOWNESS[cell.engine] if cell is not None else 1
+
+
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
     """xdist's scheduling by scope, with the groups above as scopes."""
 
@@ -51,4 +65,6 @@ def make_scheduler(config: Any, log: Any) -> GroupScheduling | None:
     """The scheduler for ``--dist loadgroup``, which is the default here."""
     if config.option.dist != "loadgroup":
         return None
+    # By number of tests, that is; the collection is in the order that is wanted.
+    config.option.loadscopereorder = False
     return GroupScheduling(config, log)

@@ -16,16 +16,24 @@ import pytest
 
 from dunelab.errors import DunelabError, GuestDied
 from dunelab.pytest_support import recorder, runner
-from dunelab.pytest_support.header import SMP, Program, ProgramKind, Variant, variant_from
+from dunelab.pytest_support.header import (
+    SLOW_SECONDS,
+    SMP,
+    Program,
+    ProgramKind,
+    Variant,
+    on_the_other_number_of_cpus,
+    variant_from,
+)
 from dunelab.pytest_support.plan import Plan
 from dunelab.pytest_support.pool import Guest, GuestPool
 from dunelab.pytest_support.recorder import Record, folder_name, plain_id, write_logs
-from dunelab.pytest_support.schedule import group_of, scope_of
+from dunelab.pytest_support.schedule import group_of, scope_of, urgency
 from dunelab.pytest_support.slots import Slots, default_slots
 from dunelab.pytest_support.watch import ConsoleWatch, Late, describe, judge
 from dunelab.results.allowlist import read_allowlist
 from dunelab.results.schema import Outcome, TestResult
-from dunelab.spec import Cell, ImageKind
+from dunelab.spec import Cell, EngineName, ImageKind
 
 RECORD = pytest.StashKey[Record]()
 GUEST = pytest.StashKey[Guest]()
@@ -51,21 +59,29 @@ def program_of(item: pytest.Item) -> Program | None:
 
 
 def variant_of(item: pytest.Item) -> Variant:
-    """The guest a test wants: its program's, its ``guest_variant`` mark's, or the usual.
+    """The guest a test wants: its ``guest_variant`` mark's, its program's, or the usual.
 
     ``--image full`` gives the full guest to those as well that would do without.
     """
     cell, program = cell_of(item), program_of(item)
     mark = item.get_closest_marker("guest_variant")
-    if cell is not None and program is not None:
-        variant = program.variant(cell.engine)
-    elif mark is not None:
+    if mark is not None:
         variant = variant_from(mark.kwargs)
+    elif cell is not None and program is not None:
+        variant = program.variant(cell.engine)
     else:
         variant = SMP
     if ImageKind(item.config.getoption("dunelab_image")) is ImageKind.FULL:
         return replace(variant, image=ImageKind.FULL)
     return variant
+
+
+def slow_seconds(item: pytest.Item) -> int:
+    """How long a slow test is said to take; 0 for the others."""
+    mark = item.get_closest_marker("slow")
+    if mark is None:
+        return 0
+    return int(mark.args[0]) if mark.args else SLOW_SECONDS
 
 
 class Worker:
@@ -87,7 +103,10 @@ class Worker:
         mark = metafunc.definition.get_closest_marker("guest_programs")
         if mark is not None:
             kind = ProgramKind(mark.args[0])
-            self._generate_programs(metafunc, kind, str(mark.kwargs.get("group", kind)))
+            programs = self._plan.programs(kind)
+            if mark.kwargs.get("other_cpus"):
+                programs = tuple(filter(None, map(on_the_other_number_of_cpus, programs)))
+            self._generate_programs(metafunc, programs, str(mark.kwargs.get("group", kind)))
         elif "cell" in metafunc.fixturenames:
             slow = metafunc.definition.get_closest_marker("slow_on_engines")
             group = metafunc.definition.get_closest_marker("guest_group")
@@ -114,16 +133,18 @@ class Worker:
             and (vendors is None or str(cell.vendor) in vendors.args)
         )
 
-    def _generate_programs(self, metafunc: pytest.Metafunc, kind: ProgramKind, group: str) -> None:
+    def _generate_programs(
+        self, metafunc: pytest.Metafunc, programs: tuple[Program, ...], group: str
+    ) -> None:
         points = [
             pytest.param(
                 cell,
                 program,
                 id=f"{group_of(cell, group)}-{program.name}",
-                marks=[pytest.mark.slow] if program.options.slow else [],
+                marks=[pytest.mark.slow(program.options.slow)] if program.options.slow else [],
             )
             for cell in self._cells(metafunc)
-            for program in self._plan.programs(kind)
+            for program in programs
             if program.options.vendor in (None, cell.vendor)
         ]
         metafunc.parametrize(("cell", "program"), points)
@@ -132,17 +153,32 @@ class Worker:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave slow tests out, bring each group together, guestless tests first."""
-        if not self._plan.slow:
-            slow = [item for item in items if item.get_closest_marker("slow")]
-            if slow:
-                items[:] = [item for item in items if item not in slow]
-                config.hook.pytest_deselected(items=slow)
+        """Leave slow tests out, or the others; bring groups and their guests together.
+
+        With workers the longest groups come first; one process begins with what
+        needs no guest and is soon done.
+        """
+        unwanted = [item for item in items if not self._plan.wants(slow_seconds(item))]
+        if unwanted:
+            unwelcome = set(unwanted)
+            items[:] = [item for item in items if item not in unwelcome]
+            config.hook.pytest_deselected(items=unwanted)
+        parallel = hasattr(config, "workerinput")
         groups: dict[str, int] = {}
-        order: dict[pytest.Item, int] = {}
+        guests: dict[tuple[str, Variant], int] = {}
+        order: dict[pytest.Item, tuple[int, ...]] = {}
         for item in items:
-            alone = cell_of(item) is None
-            order[item] = -1 if alone else groups.setdefault(scope_of(item.nodeid), len(groups))
+            cell = cell_of(item)
+            if cell is None:
+                order[item] = (urgency(None) if parallel else -len(EngineName),)
+                continue
+            group, variant = scope_of(item.nodeid), variant_of(item)
+            order[item] = (
+                urgency(cell) if parallel else 0,
+                groups.setdefault(group, len(groups)),
+                # A guest that others come between may have to be started again.
+                guests.setdefault((group, variant), len(guests)),
+            )
         items.sort(key=order.__getitem__)
 
     # -- guests ------------------------------------------------------------------
@@ -216,6 +252,16 @@ class Worker:
         finally:
             if self._pool is not None and not _same_guest(item, nextitem):
                 self._pool.rest()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """A slow test that would not end within the time given is left out, and says so."""
+        seconds, left = slow_seconds(item), self._plan.slow_seconds_left()
+        if seconds and left is not None and left < seconds:
+            pytest.skip(
+                f"left out: slow tests have {self._plan.slow_minutes:g} minutes (--slow-minutes), "
+                f"of which {max(left, 0) / 60:.0f} were left and it takes {seconds / 60:.0f}"
+            )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
