@@ -13,7 +13,7 @@
 #include <sys/prctl.h>
 
 #define PAGE	4096UL
-#define ROUNDS	200
+#define ROUNDS	100
 
 static void come_and_go(unsigned int n, void *arg)
 {
