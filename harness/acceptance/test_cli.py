@@ -41,6 +41,8 @@ def test_exec_returns_status_and_output(cell: Cell, dunelab: Dunelab, script: Pa
     assert "oops" in done.stderr
 
 
+# Each boots a guest of its own, and the text is the shell's whatever runs the guest.
+@pytest.mark.only_engines("tcg", "kvm")
 def test_exec_of_shell_text(cell: Cell, dunelab: Dunelab) -> None:
     done = dunelab("exec", *machine(cell), "--", "exit $((40 + 2))")
     assert done.status == 42, done.stderr
