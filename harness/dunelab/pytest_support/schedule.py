@@ -44,14 +44,17 @@ def scope_of(nodeid: str) -> str:
 _SLOWNESS = {EngineName.BOCHS: 2, EngineName.TCG: 1, EngineName.KVM: 0}
 
 
-def urgency(cell: Cell | None) -> int:
+def urgency(cell: Cell | None, *, limited: bool = False) -> int:
     """Where tests stand in a run's queue: the lowest go first.
 
     A group is one worker's, from its first test to its last, so the longest
     must not be the last to begin: what Bochs runs, then other guests, then the
-    tests without one, of which any worker takes any.
+    tests without one, of which any worker takes any.  Where the time is limited
+    it is the other way round: what is quick is done before the time is over.
     """
-    return -_SLOWNESS[cell.engine] if cell is not None else 1
+    if cell is None:
+        return len(_SLOWNESS)
+    return _SLOWNESS[cell.engine] if limited else -_SLOWNESS[cell.engine]
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]

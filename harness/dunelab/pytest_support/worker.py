@@ -164,6 +164,7 @@ class Worker:
             items[:] = [item for item in items if item not in unwelcome]
             config.hook.pytest_deselected(items=unwanted)
         parallel = hasattr(config, "workerinput")
+        limited = self._plan.slow_minutes is not None
         groups: dict[str, int] = {}
         guests: dict[tuple[str, Variant], int] = {}
         order: dict[pytest.Item, tuple[int, ...]] = {}
@@ -174,7 +175,7 @@ class Worker:
                 continue
             group, variant = scope_of(item.nodeid), variant_of(item)
             order[item] = (
-                urgency(cell) if parallel else 0,
+                urgency(cell, limited=limited) if parallel else 0,
                 groups.setdefault(group, len(groups)),
                 # A guest that others come between may have to be started again.
                 guests.setdefault((group, variant), len(guests)),
