@@ -166,6 +166,16 @@ def test_code_on_the_stack(shell: Shell, plain: Callable[[str], str]) -> None:
         assert (done.status, done.stdout) == (128 + signal.SIGSEGV, "")
 
 
+@pytest.mark.guest_variant(append=("ia32_emulation=off",))
+@pytest.mark.parametrize("handled", [True, False])
+def test_no_32_bit_calls(shell: Shell, plain: Callable[[str], str], handled: bool) -> None:
+    """A kernel without 32-bit calls (it may be told so from 6.7 on): the same fault."""
+    text = f"$RUN {plain('int80')}{'' if handled else ' x'}"
+    native, dune = shell(text, ENV), shell(text, DUNE_RUN)
+    assert (dune.status, dune.stdout) == (native.status, native.stdout)
+    assert (places(native.stderr)["cpl"], places(dune.stderr)["cpl"]) == (3, 0)
+
+
 def test_layout(shell: Shell, plain: Callable[[str], str]) -> None:
     """A PIE is where the kernel would have put it, heap and stack as well."""
     program = plain("start")

@@ -97,9 +97,8 @@ int __dune_fast_calls_allow(struct dune_percpu *pc)
  * A process that shares its memory with its parent leaves its block behind, as
  * a thread does, unless the parent is waiting to free it.
  */
-static long leave(struct dune_percpu *pc)
+static long leave(struct dune_percpu *pc, const struct dune_regs *r)
 {
-	const struct dune_regs *r = &pc->run->regs;
 	long nr = (long)r->rax, status = (long)r->rdi;
 	uint64_t all = ~0ULL;
 
@@ -197,43 +196,48 @@ static long descriptor(const struct dune_regs *r)
 	}
 }
 
+/*
+ * A call that the table marks.  It may not return, and -DUNE_ERESTART means that it
+ * has not begun: a signal comes first.
+ */
+long __dune_special_call(struct dune_percpu *pc, const struct dune_regs *r)
+{
+	switch (__dune_call_class[r->rax]) {
+	case CHILD:
+		return __dune_call_child(pc, r);
+	case EXIT:
+		return leave(pc, r);
+	case FS_GS:
+		return arch_prctl(pc);
+	case SIGACTION:
+		return __dune_sigaction(pc);
+	case SIGALTSTACK:
+		return __dune_sigaltstack(pc);
+	case EXEC:
+		return __dune_exec(pc);
+	case PKEY_ALLOC:	/* as on a CPU that has none: a key would protect nothing */
+		return r->rdi || r->rsi & ~(uint64_t)PKEY_ACCESS_MASK ? -EINVAL : -ENOSPC;
+	case SECCOMP:
+		return __dune_seccomp(r);
+	case DESCRIPTOR:
+		return descriptor(r);
+	}
+	return -ENOSYS;
+}
+
 /* The assembly loop saw a call that the table marks. */
 void __dune_host_call(struct dune_percpu *pc)
 {
 	struct dune_regs *r = &pc->run->regs;
-	long ret = -ENOSYS;
+	long ret;
 
-	switch (__dune_call_class[r->rax]) {
-	case CHILD:
-		__dune_call_child(pc);
-		return;
-	case SIGRETURN:
+	if (__dune_call_class[r->rax] == SIGRETURN) {
 		__dune_sigreturn(pc);
 		return;
-	case EXIT:
-		ret = leave(pc);
-		break;
-	case FS_GS:
-		ret = arch_prctl(pc);
-		break;
-	case SIGACTION:
-		ret = __dune_sigaction(pc);
-		break;
-	case SIGALTSTACK:
-		ret = __dune_sigaltstack(pc);
-		break;
-	case EXEC:
-		ret = __dune_exec(pc);
-		break;
-	case PKEY_ALLOC:	/* as on a CPU that has none: a key would protect nothing */
-		ret = r->rdi || r->rsi & ~(uint64_t)PKEY_ACCESS_MASK ? -EINVAL : -ENOSPC;
-		break;
-	case SECCOMP:
-		ret = __dune_seccomp(r);
-		break;
-	case DESCRIPTOR:
-		ret = descriptor(r);
-		break;
 	}
-	r->rax = (uint64_t)ret;
+	ret = __dune_special_call(pc, r);
+	if (ret == -DUNE_ERESTART)
+		__dune_take_back_call(pc);	/* and the signal is delivered first */
+	else
+		r->rax = (uint64_t)ret;
 }

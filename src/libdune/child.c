@@ -188,9 +188,8 @@ static bool is_trapped(const struct dune_percpu *pc, const struct request *q, lo
 	return ret == (long)q->regs.rax && pc->deferred && info->si_signo == SIGSYS;
 }
 
-void __dune_call_child(struct dune_percpu *pc)
+long __dune_call_child(struct dune_percpu *pc, const struct dune_regs *r)
 {
-	struct dune_regs *r = &pc->run->regs;
 	struct dune_percpu *child = NULL;
 	struct request q;
 	long ret = read_request(&q, r);
@@ -209,10 +208,7 @@ void __dune_call_child(struct dune_percpu *pc)
 		if (child)
 			after_shared(pc, &q, child, fd, is_trapped(pc, &q, ret) ? -1 : ret);
 	}
-	if (ret == -DUNE_ERESTART)
-		__dune_take_back_call(pc);	/* and the signal is delivered first */
-	else
-		r->rax = (uint64_t)ret;
+	return ret;
 }
 
 /* ---- in the child ----------------------------------------------------- */

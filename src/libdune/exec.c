@@ -217,17 +217,9 @@ static long exec_released(struct dune_percpu *pc, const struct image *im)
 
 static long load(struct dune_percpu *pc, const struct image *im)
 {
-	long ret;
-
 	if (pc->vforked || pc->alone || __dune_filtered)
-		ret = exec(pc, im);
-	else
-		ret = exec_released(pc, im);
-	if (ret == -DUNE_ERESTART) {	/* a signal comes first */
-		__dune_take_back_call(pc);
-		return (long)pc->run->regs.rax;
-	}
-	return ret;
+		return exec(pc, im);
+	return exec_released(pc, im);
 }
 
 static long load_plain(struct dune_percpu *pc)

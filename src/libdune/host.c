@@ -78,6 +78,10 @@ static void hypercall(struct dune_percpu *pc)
 			__dune_host_trap(pc);
 		return;		/* DUNE_ASK_SIGNAL: the loop does it next */
 	}
+	if (r->rip == (uint64_t)__dune_int80_vmx || r->rip == (uint64_t)__dune_int80_svm) {
+		__dune_host_int80(pc);
+		return;
+	}
 	if (r->rax < DUNE_NR_CALLS && __dune_call_class[r->rax])
 		__dune_host_call(pc);
 	else

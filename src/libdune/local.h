@@ -158,14 +158,19 @@ void __dune_leave_failed(struct dune_percpu *pc, long err) __attribute__((noretu
 extern const uint8_t __dune_call_class[DUNE_NR_CALLS];
 long __dune_forward(const struct dune_regs *r);
 int __dune_fast_calls_allow(struct dune_percpu *pc);
+long __dune_special_call(struct dune_percpu *pc, const struct dune_regs *r);
 void __dune_host_call(struct dune_percpu *pc);
+
+/* int80.c, int80_asm.S */
+void __dune_host_int80(struct dune_percpu *pc);
+void __dune_int80_call(struct dune_percpu *pc) __attribute__((noreturn));
 
 /* seccomp.c */
 extern bool __dune_filtered;	/* the program has installed a filter */
 long __dune_seccomp(const struct dune_regs *r);
 
 /* child.c */
-void __dune_call_child(struct dune_percpu *pc);
+long __dune_call_child(struct dune_percpu *pc, const struct dune_regs *r);
 void __dune_child_shared(struct dune_percpu *pc);
 void __dune_child_copied(struct dune_percpu *pc);
 void __dune_return_to_vm(struct dune_percpu *pc);
@@ -197,6 +202,7 @@ void __dune_fpu_save(void *area, uint64_t mask);
 void __dune_fpu_load(void *area, uint64_t mask);
 
 /* trap.c, called from trap_asm.S */
+extern dune_intr_cb __dune_intr_handler[256];
 bool __dune_has_pgflt_handler(void);
 long __dune_window_fault(uint64_t addr, uint64_t err);
 long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp);
@@ -208,6 +214,7 @@ void __dune_host_trap(struct dune_percpu *pc);
 
 /* trap_asm.S */
 extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[];
+extern const char __dune_int80_vmx[], __dune_int80_svm[];
 
 /* syscall_asm.S */
 extern const char __dune_syscall_vmx[], __dune_syscall_svm[];

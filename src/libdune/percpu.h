@@ -95,6 +95,7 @@
 #define ASM_EXIT_SYSCALL		1
 #define ASM_EXIT_INTERRUPTED		2
 #define DUNE_NR_CALLS			512
+#define DUNE_INT80_LEN			2
 
 /*
  * What libdune's own guest code asks of the host side, by __dune_hypercall():

@@ -14,7 +14,7 @@ extern const char __dune_run_done[], __dune_call_load[],
 	__dune_call_insn[], __dune_call_done[], __dune_call_stored[], __dune_host_c[],
 	__dune_clone_check[], __dune_clone_insn[], __dune_exec_check[],
 	__dune_exec_insn[], __dune_exec_put_off[], __dune_copy_words[], __dune_copy_bytes[],
-	__dune_copy_refused[];
+	__dune_copy_refused[], __dune_int80_load[], __dune_int80_insn[], __dune_int80_done[];
 
 #define SIG_IGN_	1	/* as the kernel has it */
 #define SYS_SECCOMP_	1	/* si_code */
@@ -265,6 +265,14 @@ static bool complete(struct dune_percpu *pc, const struct dune_ucontext *uc)
 		return true;
 	if (within(rip, __dune_clone_check, __dune_clone_insn)) {
 		__dune_take_back_call(pc);
+		return true;
+	}
+	if (within(rip, __dune_int80_load, __dune_int80_insn)) {
+		pc->run->regs.rip -= DUNE_INT80_LEN;
+		return true;
+	}
+	if (rip == (uint64_t)__dune_int80_done) {
+		pc->run->regs.rax = uc->rax;
 		return true;
 	}
 	/* The replay of an access: the guest stands at the instruction itself. */

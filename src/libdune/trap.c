@@ -13,14 +13,14 @@
 #define T_PF	14
 
 /* Plain words, written and read whole: handlers may change at any time. */
-static dune_intr_cb intr_handler[256];
+dune_intr_cb __dune_intr_handler[256];
 static dune_pgflt_cb pgflt_handler;
 
 DUNE_EXPORT int dune_register_intr_handler(int vec, dune_intr_cb cb)
 {
 	if (vec < 0 || vec > 255)
 		return -EINVAL;
-	__atomic_store_n(&intr_handler[vec], cb, __ATOMIC_RELEASE);
+	__atomic_store_n(&__dune_intr_handler[vec], cb, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -31,7 +31,7 @@ DUNE_EXPORT void dune_register_pgflt_handler(dune_pgflt_cb cb)
 
 bool __dune_has_pgflt_handler(void)
 {
-	return __atomic_load_n(&intr_handler[T_PF], __ATOMIC_ACQUIRE) ||
+	return __atomic_load_n(&__dune_intr_handler[T_PF], __ATOMIC_ACQUIRE) ||
 	       __atomic_load_n(&pgflt_handler, __ATOMIC_ACQUIRE);
 }
 
@@ -90,7 +90,7 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
 
 	if (vec == DUNE_VEC_NONE)
 		return;
-	cb = __atomic_load_n(&intr_handler[vec], __ATOMIC_ACQUIRE);
+	cb = __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
 	if (cb) {
 		cb(tf);
 		return;

@@ -29,6 +29,7 @@
 
 #define T_DF		8
 #define T_PF		14
+#define T_INT80		128
 #define FEC_P		1
 #define RFLAGS_IF	0x200
 
@@ -58,6 +59,8 @@ LABEL(__dune_trap_entries)
 	jmp	double_fault
 	.elseif	vec == T_PF
 	jmp	page_fault
+	.elseif	vec == T_INT80
+	jmp	int80
 	.else
 	jmp	common
 	.endif
@@ -73,6 +76,24 @@ page_fault:
 	testb	$FEC_P, IST_ERR(%rsp)
 	jz	not_present
 	jmp	find_percpu
+
+	/*
+	 * A 32-bit system call, unless the program has a handler for it.  No stack
+	 * of the program's is needed, and no register is touched: the host side
+	 * finds all of them as they were, and what the CPU pushed here.
+	 */
+	.balign	16
+int80:
+	cmpq	$0, __dune_intr_handler + 8 * T_INT80(%rip)
+	jne	common
+	cmpb	$0, __dune_is_svm(%rip)
+	jne	1f
+	vmcall
+LABEL(__dune_int80_vmx)
+	ud2
+1:	vmmcall
+LABEL(__dune_int80_svm)
+	ud2
 
 	.balign	16
 common:

@@ -219,7 +219,8 @@ typedef void (*dune_pgflt_cb)(uintptr_t addr, uint64_t fec, struct dune_tf *tf);
 
 /**
  * dune_register_intr_handler - handle an exception vector
- * @vec: 0..255 (SDM table 6-1); 2 (NMI) and 18 (machine check) never arrive
+ * @vec: 0..255 (SDM table 6-1); 2 (NMI) and 18 (machine check) never arrive.
+ *	128 without a handler is a 32-bit system call, as for any process.
  * @cb: the handler; NULL takes it away
  *
  * For all threads, at once; replaces the handler before it.  For vector 14
