@@ -8,9 +8,9 @@
  *
  * Lean code, on the host stack.
  */
-#include <signal.h>
+#include <sys/syscall.h>
 
-#include "local.h"
+#include "sigframe.h"
 
 /*
  * So many refusals in a row of an access that works outside: the module and
@@ -74,6 +74,25 @@ static void disagreement(const struct dune_percpu *pc, const struct dune_fault *
 }
 
 /*
+ * A fault ends the program that blocks its signal, and that is to be seen where the
+ * program stands: so the signal is let in.
+ */
+static void replay_by(struct dune_percpu *pc, void (*how)(uint64_t hva), uint64_t hva)
+{
+	uint64_t sync = SIG_SYNC, old = 0;
+
+	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &old, 8);
+	pc->masked = pc->deferred ? 0 : old & sync;
+	if (pc->masked)
+		__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &sync, NULL, 8);
+	how(hva);
+	if (!pc->masked)
+		return;
+	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, &pc->masked, NULL, 8);
+	pc->masked = 0;
+}
+
+/*
  * Jumping to the address would run guest code outside, should it work.  So
  * read from it: Linux answers that as it would the fetch if nothing is mapped
  * there.  Refused again although it can be read: it is not executable.
@@ -83,7 +102,7 @@ static void replay_exec(struct dune_percpu *pc, const struct dune_fault *f, uint
 	pc->trap = (struct dune_trapinfo) {
 		.sig = SIGSEGV, .vec = 14, .err = error_code(f) | FEC_U, .cr2 = f->hva,
 	};
-	__dune_replay_read(f->hva);
+	replay_by(pc, __dune_replay_read, f->hva);
 	if (!refusals)
 		return;
 	pc->trap.err |= FEC_P;
@@ -100,11 +119,11 @@ static void replay(struct dune_percpu *pc, const struct dune_fault *f)
 		__dune_message("the stack at %p cannot take a trap frame\n", (void *)f->hva);
 
 	if (f->access & DUNE_ACCESS_WRITE)
-		__dune_replay_write(f->hva);
+		replay_by(pc, __dune_replay_write, f->hva);
 	else if (f->access & DUNE_ACCESS_EXEC)
 		replay_exec(pc, f, refusals);
 	else
-		__dune_replay_read(f->hva);
+		replay_by(pc, __dune_replay_read, f->hva);
 }
 
 void __dune_host_fault(struct dune_percpu *pc)

@@ -82,6 +82,10 @@ static void hypercall(struct dune_percpu *pc)
 		__dune_host_int80(pc);
 		return;
 	}
+	if (r->rip == (uint64_t)__dune_lost_vmx || r->rip == (uint64_t)__dune_lost_svm) {
+		__dune_host_lost(pc);
+		return;
+	}
 	if (r->rax < DUNE_NR_CALLS && __dune_call_class[r->rax])
 		__dune_host_call(pc);
 	else

@@ -207,14 +207,15 @@ bool __dune_has_pgflt_handler(void);
 long __dune_window_fault(uint64_t addr, uint64_t err);
 long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp);
 void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2);
-void __dune_trap_lost(struct dune_percpu *pc, const uint64_t *frame) __attribute__((noreturn));
+bool __dune_has_handler(uint64_t vec);
 
 /* verdict.c: an exception that the program does not handle */
 void __dune_host_trap(struct dune_percpu *pc);
+void __dune_host_lost(struct dune_percpu *pc);
 
 /* trap_asm.S */
 extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[];
-extern const char __dune_int80_vmx[], __dune_int80_svm[];
+extern const char __dune_int80_vmx[], __dune_int80_svm[], __dune_lost_vmx[], __dune_lost_svm[];
 
 /* syscall_asm.S */
 extern const char __dune_syscall_vmx[], __dune_syscall_svm[];

@@ -188,6 +188,7 @@ struct dune_percpu {
 	uint32_t handling;		/* the host handler is at work */
 	uint32_t restoring;		/* a sigreturn is: restore_mask is the mask */
 	uint64_t restore_mask;
+	uint64_t masked;		/* unblocked for a replay, though the program blocks it */
 	uint64_t deferred_mask;		/* the thread's mask while deferred is set */
 	struct dune_trapinfo trap;
 	uint64_t deferred_info[DUNE_SIGINFO_SIZE / 8];

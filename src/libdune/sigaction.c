@@ -49,6 +49,14 @@ static struct dune_sigaction host_action(const struct dune_sigaction *act)
 	};
 }
 
+/* What Linux gets for an action of the program's. */
+static struct dune_sigaction action_for_kernel(int sig, const struct dune_sigaction *act)
+{
+	bool handled = act->handler ? is_handler(act->handler) : __dune_dumps_core(sig);
+
+	return handled ? host_action(act) : *act;
+}
+
 /* The flags that host_action() decides: the program's own are in the table. */
 #define OWN_FLAGS	((uint64_t)(SA_SIGINFO | SA_NODEFER | SA_RESTORER | SA_ONSTACK))
 
@@ -96,7 +104,7 @@ static long change(struct dune_sigtable *t, int sig, const struct dune_sigaction
 	lock(t);
 	saved = t->act[sig];
 	if (new) {
-		k = is_handler(new->handler) ? host_action(new) : *new;
+		k = action_for_kernel(sig, new);
 		t->act[sig] = *new;
 		t->act[sig].mask &= ~SIG_KERNEL_ONLY;
 	}
@@ -148,17 +156,37 @@ struct dune_sigaction __dune_action_take(struct dune_percpu *pc, int sig)
 	return act;
 }
 
-/* The handlers that the process had before Dune mode. */
+/* The default action, as Linux sees to it when a fault meets a blocked signal. */
+void __dune_action_reset(struct dune_sigtable *t, int sig)
+{
+	struct dune_sigaction k;
+
+	lock(t);
+	__dune_clear(&t->act[sig], sizeof(t->act[sig]));
+	k = action_for_kernel(sig, &t->act[sig]);
+	__dune_own4(SYS_rt_sigaction, sig, &k, NULL, 8);
+	unlock(t);
+}
+
+/* No action changes any more: the process is about to end. */
+void __dune_sigtable_freeze(struct dune_sigtable *t)
+{
+	lock(t);
+}
+
+/* The actions that the process had before Dune mode. */
 void __dune_sigactions_init(void)
 {
 	for (int sig = 1; sig <= NR_SIGNALS; sig++) {
 		struct dune_sigaction act, old, k;
 
-		if (kernel_action(sig, NULL, &act) || !is_handler(act.handler) ||
+		if (SIG_BIT(sig) & SIG_KERNEL_ONLY || kernel_action(sig, NULL, &act) ||
 		    act.handler == (uint64_t)__dune_host_signal)
 			continue;
+		k = action_for_kernel(sig, &act);
+		if (!is_handler(k.handler))
+			continue;
 		__dune_sigs.act[sig] = act;
-		k = host_action(&act);
 		kernel_action(sig, &k, &old);
 	}
 }

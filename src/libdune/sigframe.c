@@ -95,6 +95,20 @@ static void fill(struct dune_ucontext *uc, const struct dune_regs *r)
 	uc->rflags = r->rflags;
 }
 
+void __dune_show_regs(const struct dune_percpu *pc, struct dune_ucontext *uc)
+{
+	struct dune_regs r;
+
+	__dune_copy(&r, &pc->run->regs, sizeof(r));
+	leave_gate(pc, &r);
+	fill(uc, &r);
+	uc->flags = UC_SS_FLAGS | (uc->flags & UC_FP_XSTATE);
+	uc->link = 0;
+	uc->stack = (struct dune_altstack) { .flags = SS_DISABLE };
+	uc->cs = USER_CS;
+	uc->ss = USER_SS;
+}
+
 static void take(struct dune_regs *r, const struct dune_ucontext *uc)
 {
 	r->r8 = uc->r8;

@@ -92,8 +92,22 @@ static inline bool is_handler(uint64_t handler)
 	return handler > 1;
 }
 
+/* The program's registers as it would show them itself, into a frame of the host side's. */
+void __dune_show_regs(const struct dune_percpu *pc, struct dune_ucontext *uc);
+
 /* sigaction.c */
 struct dune_sigaction __dune_action_take(struct dune_percpu *pc, int sig);
+void __dune_action_reset(struct dune_sigtable *t, int sig);
+void __dune_sigtable_freeze(struct dune_sigtable *t);
+
+/* signal.c */
+long __dune_queue(int sig, const void *info);
+
+/* fatal.c */
+bool __dune_dumps_core(int sig);
+void __dune_default_action(struct dune_percpu *pc, int sig, const siginfo_t *info,
+			   struct dune_ucontext *uc);
+void __dune_default_outside(int sig, const siginfo_t *info, struct dune_ucontext *uc);
 
 /* access_asm.S, host_asm.S */
 void __dune_host_sigreturn(struct dune_ucontext *uc) __attribute__((noreturn));

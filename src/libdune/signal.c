@@ -75,7 +75,7 @@ static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
 
 /* ---- queueing and forcing --------------------------------------------- */
 
-static long queue(int sig, const void *info)
+long __dune_queue(int sig, const void *info)
 {
 	long pid = __dune_own3(SYS_getpid, 0, 0, 0);
 	long tid = __dune_own3(SYS_gettid, 0, 0, 0);
@@ -98,15 +98,14 @@ void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t add
 		mask = pc->deferred_mask;
 	__dune_own4(SYS_rt_sigaction, sig, 0, &act, 8);
 	if (mask & bit || act.handler == SIG_IGN_) {
-		__dune_clear(&act, sizeof(act));
-		__dune_own4(SYS_rt_sigaction, sig, &act, 0, 8);
+		__dune_action_reset(pc->sigs, sig);
 		__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, 0, 8);
 	}
 	__dune_clear(&info, sizeof(info));
 	info.si_signo = sig;
 	info.si_code = code;
 	info.si_addr = (void *)addr;
-	if (queue(sig, &info))	/* a seccomp filter of the parent's knows another process */
+	if (__dune_queue(sig, &info))	/* a seccomp filter of the parent's knows another process */
 		__dune_raise(sig, code, addr);
 }
 
@@ -115,7 +114,7 @@ void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t add
 static void put_off(struct dune_percpu *pc, int sig, const void *info, struct dune_ucontext *uc)
 {
 	if (pc->deferred) {	/* the place is taken: SIGSEGV or SIGBUS, sent by somebody */
-		queue(sig, info);
+		__dune_queue(sig, info);
 		uc->sigmask |= SIG_BIT(sig);
 		return;
 	}
@@ -138,14 +137,18 @@ static bool guest_ready(const struct dune_percpu *pc)
  * @base what is added to; after, what the handler runs under.
  */
 static void deliver(struct dune_percpu *pc, int sig, const void *info,
-		    const struct dune_ucontext *uc, struct dune_fpstate fp,
+		    struct dune_ucontext *uc, struct dune_fpstate fp,
 		    uint64_t base, uint64_t *mask)
 {
 	struct dune_sigaction act = __dune_action_take(pc, sig);
 
+	if (!act.handler && __dune_dumps_core(sig)) {
+		__dune_default_action(pc, sig, info, uc);
+		return;
+	}
 	if (!is_handler(act.handler)) {
 		/* Changed since Linux decided: let it decide again. */
-		queue(sig, info);
+		__dune_queue(sig, info);
 		return;
 	}
 	if (!__dune_push_frame(pc, sig, info, uc, *mask, &act, fp)) {
@@ -154,8 +157,14 @@ static void deliver(struct dune_percpu *pc, int sig, const void *info,
 		return;
 	}
 	/* As the kernel does: a stack that takes no frame is a SIGSEGV. */
-	if (sig == SIGSEGV)
-		__dune_raise(SIGSEGV, SI_KERNEL, 0);
+	if (sig == SIGSEGV) {
+		siginfo_t none;
+
+		__dune_clear(&none, sizeof(none));
+		none.si_signo = SIGSEGV;
+		none.si_code = SI_KERNEL;
+		__dune_default_action(pc, SIGSEGV, &none, uc);
+	}
 	__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
 }
 
@@ -174,7 +183,7 @@ int __dune_deliver_deferred(struct dune_percpu *pc)
 	if (!guest_ready(pc))
 		return 0;
 	if (mask & SIG_BIT(info->si_signo)) {	/* blocked since by another handler */
-		queue(info->si_signo, info);
+		__dune_queue(info->si_signo, info);
 		pc->resume_mask = mask;
 		pc->deferred = 0;
 		return 1;
@@ -304,6 +313,14 @@ static void interrupt_guest(struct dune_percpu *pc, int sig, siginfo_t *info,
 	bool interrupted = uc->rip == (uint64_t)__dune_call_done && (long)uc->rax == -EINTR;
 	uint64_t mask = thread_mask(pc, uc), base;
 
+	if (pc->masked & SIG_BIT(sig)) {
+		if (info->si_code <= 0) {	/* sent: the program blocks it */
+			__dune_queue(sig, info);
+			uc->sigmask |= SIG_BIT(sig);
+			return;
+		}
+		__dune_action_reset(pc->sigs, sig);
+	}
 	correct_call_addr(pc, info, uc->rip);
 	base = interrupted ? call_mask(&pc->run->regs, mask) : mask;
 	if (!complete(pc, uc)) {
@@ -328,8 +345,12 @@ static void interrupt_outside(int sig, siginfo_t *info, struct dune_ucontext *uc
 	struct dune_sigaction act = __dune_action_take(NULL, sig);
 	uint64_t mask = uc->sigmask | act.mask | (act.flags & SA_NODEFER ? 0 : SIG_BIT(sig));
 
+	if (!act.handler && __dune_dumps_core(sig)) {
+		__dune_default_outside(sig, info, uc);
+		return;
+	}
 	if (!is_handler(act.handler)) {
-		queue(sig, info);
+		__dune_queue(sig, info);
 		return;
 	}
 	__dune_own4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
@@ -352,7 +373,7 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 		return;
 	}
 	if (pc->handling) {	/* SIGSEGV or SIGBUS, sent by somebody */
-		queue(sig, info);
+		__dune_queue(sig, info);
 		uc->sigmask |= SIG_BIT(sig);
 		return;
 	}

@@ -6,7 +6,6 @@
  * registers are saved.
  */
 #include <errno.h>
-#include <signal.h>
 
 #include "local.h"
 
@@ -63,6 +62,13 @@ long __dune_window_fault(uint64_t addr, uint64_t err)
 	return __dune_map_gib(addr) == 0;
 }
 
+/* Does the program handle @vec itself? */
+bool __dune_has_handler(uint64_t vec)
+{
+	return vec == T_PF ? __dune_has_pgflt_handler() :
+	       vec < 256 && __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
+}
+
 /*
  * On the IST stack: can the interrupted stack at @rsp take a trap frame?  The
  * frame ends 128 bytes below and is less than 512 bytes long.  Remembers a
@@ -101,29 +107,4 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
 		return;
 	}
 	__dune_hypercall(DUNE_ASK_TRAP, (uint64_t)tf, vec, cr2);
-}
-
-static uint64_t read_cr2(void)
-{
-	uint64_t cr2;
-
-	__asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
-	return cr2;
-}
-
-/*
- * An exception that has nowhere to go: a double fault, or the interrupted
- * stack cannot take its frame.  @frame: vector, error code, rip, cs, rflags,
- * rsp, ss, as they lie on the IST stack.
- */
-void __dune_trap_lost(struct dune_percpu *pc, const uint64_t *frame)
-{
-	__dune_message("exception %lu (error code 0x%lx) at rip 0x%lx, and %s (rsp 0x%lx, CR2 0x%lx)\n",
-		       (unsigned long)frame[0], (unsigned long)frame[1],
-		       (unsigned long)frame[2],
-		       frame[0] == 8 ? "the first exception could not be delivered" :
-		       pc->moving ? "it hit the entry code itself" :
-		       "the stack cannot take its frame",
-		       (unsigned long)frame[5], (unsigned long)read_cr2());
-	__dune_raise(SIGSEGV, SI_KERNEL, 0);
 }

@@ -316,18 +316,23 @@ check_stack:
 	pop	%rax
 	jmp	lost
 
+/*
+ * Nowhere to go with it: the host side decides.  All registers are the program's but
+ * those on the stack here: rdx, rcx, rax, then what the CPU pushed.
+ */
 double_fault:
 	push	%rax
 	push	%rcx
 	push	%rdx
-	mov	%rsp, %rdx
-	and	$-DUNE_BLOCK_ALIGN, %rdx
 lost:
-	mov	%rdx, %rdi
-	lea	IST_VECTOR(%rsp), %rsi
-	and	$-16, %rsp
-	cld
-	call	__dune_trap_lost
+	mov	%cr2, %rax
+	cmpb	$0, __dune_is_svm(%rip)
+	jne	1f
+	vmcall
+LABEL(__dune_lost_vmx)
+	ud2
+1:	vmmcall
+LABEL(__dune_lost_svm)
 	ud2
 
 /*

@@ -12,6 +12,7 @@
 #include "local.h"
 
 #define T_DB		1
+#define T_DF		8
 #define T_PF		14
 #define T_MF		16
 #define T_XM		19
@@ -137,12 +138,29 @@ static void page_fault(struct dune_percpu *pc, uint32_t err, uint64_t cr2)
 	__dune_force_signal(pc, SIGSEGV, code, cr2);
 }
 
+/* The guest's registers are those at the exception. */
+static void become_signal(struct dune_percpu *pc, uint64_t vec, uint32_t err, uint64_t cr2)
+{
+	struct verdict v = verdict(vec);
+
+	/* What an ordinary process would have: faults come from ring 3. */
+	pc->trap = (struct dune_trapinfo) {
+		.sig = v.sig,
+		.vec = vec,
+		.err = vec != T_PF ? err : err | FEC_U | (cr2 < USER_END ? 0 : FEC_P),
+		.cr2 = cr2,
+	};
+	if (vec == T_PF)
+		page_fault(pc, err, cr2);
+	else
+		__dune_force_signal(pc, v.sig, v.code, v.at_rip ? pc->run->regs.rip : 0);
+}
+
 /* DUNE_ASK_TRAP: rdi is the trap frame, rsi the vector, rdx CR2. */
 void __dune_host_trap(struct dune_percpu *pc)
 {
 	struct dune_regs *r = &pc->run->regs;
 	uint64_t vec = r->rsi, cr2 = r->rdx;
-	struct verdict v = verdict(vec);
 	struct dune_tf tf;
 
 	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
@@ -150,16 +168,42 @@ void __dune_host_trap(struct dune_percpu *pc)
 	take_frame(r, &tf);
 	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(pc))
 		return;
+	become_signal(pc, vec, tf.err, cr2);
+}
 
-	/* What an ordinary process would have: faults come from ring 3. */
-	pc->trap = (struct dune_trapinfo) {
-		.sig = v.sig,
-		.vec = vec,
-		.err = vec != T_PF ? tf.err : tf.err | FEC_U | (cr2 < USER_END ? 0 : FEC_P),
-		.cr2 = cr2,
-	};
-	if (vec == T_PF)
-		page_fault(pc, tf.err, cr2);
-	else
-		__dune_force_signal(pc, v.sig, v.code, v.at_rip ? tf.rip : 0);
+/* What lies on the IST stack of an exception that its entry code could not move away. */
+struct lost_frame {
+	uint64_t rdx, rcx, rax, vec, err, rip, cs, rflags, rsp;
+};
+
+/*
+ * A double fault, an exception of the entry code itself, or one of a program whose
+ * stack cannot take its frame.  The last is a signal as ever, which may find an
+ * alternate stack, unless the program wants the exception.  rax is CR2.
+ */
+void __dune_host_lost(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+	uint64_t cr2 = r->rax;
+	struct lost_frame f;
+
+	if (__dune_copy_user(&f, (const void *)r->rsp, sizeof(f)))
+		__dune_raise(SIGSEGV, SI_KERNEL, 0);
+	r->rdx = f.rdx;
+	r->rcx = f.rcx;
+	r->rax = f.rax;
+	r->rip = f.rip;
+	r->rflags = f.rflags;
+	r->rsp = f.rsp;
+	if (f.vec != T_DF && !pc->moving && !__dune_has_handler(f.vec)) {
+		become_signal(pc, f.vec, (uint32_t)f.err, cr2);
+		return;
+	}
+	__dune_message("exception %lu (error code 0x%lx) at rip 0x%lx, and %s (rsp 0x%lx, CR2 0x%lx)\n",
+		       (unsigned long)f.vec, (unsigned long)f.err, (unsigned long)f.rip,
+		       f.vec == T_DF ? "the first exception could not be delivered" :
+		       pc->moving ? "it hit the entry code itself" :
+		       "the stack cannot take its frame",
+		       (unsigned long)f.rsp, (unsigned long)cr2);
+	__dune_raise(SIGSEGV, SI_KERNEL, 0);
 }

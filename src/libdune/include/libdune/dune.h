@@ -30,9 +30,9 @@
  * filter that is installed from Dune mode gets 32 instructions put in front, which
  * let libdune's own calls pass; one from before dune_enter(), or that a thread
  * outside installs for all, must let the ioctls of dune.ko through itself.  A core
- * file shows the thread in libdune's stub; the
- * program's registers are at the start of the vCPU's run page.  Two descriptors,
- * numbered high, are libdune's: close() and dup2() say EBADF, close_range()
+ * file shows the thread that ended the process as the program left it, other
+ * threads in Dune mode in libdune's stub; their registers are at the start of the
+ * vCPU's run page.  Two descriptors, numbered high, are libdune's: close() and dup2() say EBADF, close_range()
  * passes them over.
  *
  * Errors are negative errno values; errno itself is not set.
@@ -205,7 +205,9 @@ int dune_exec_through(const char *loader);
  * writes to *tf is what the program continues with.  It may fault itself, and
  * it may leave by longjmp().  The interrupt flag is as it was.
  *
- * If the stack cannot take the frame, the process dies with a message.
+ * If the stack cannot take the frame, the process dies with a message.  Where no
+ * handler is registered that is an ordinary signal, on an alternate stack if there
+ * is one.
  */
 typedef void (*dune_intr_cb)(struct dune_tf *tf);
 
