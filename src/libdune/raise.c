@@ -2,7 +2,7 @@
 /*
  * Ending the process by a signal.
  *
- * Lean code, in and out of Dune mode.
+ * Lean code, on the host side.
  */
 #include <signal.h>
 #include <sys/syscall.h>

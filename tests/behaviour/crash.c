@@ -136,7 +136,7 @@ static const struct {
 	{ "write to a null pointer", null_write, SIGSEGV, 0, false },
 	{ "invalid opcode", invalid_opcode, SIGILL, 0, false },
 	{ "stack pointer into nothing", no_stack, SIGSEGV, 0, false },
-	{ "non-canonical stack pointer", wild_stack, SIGSEGV, 0, true },
+	{ "non-canonical stack pointer", wild_stack, SIGILL, 0, false },
 	{ "non-canonical jump", wild_jump, SIGSEGV, 0, false },
 	{ "libdune's block unmapped", own_block_gone, SIGSEGV, 0, false },
 	{ "page tables cleared", page_tables_gone, SIGABRT, 0, true },

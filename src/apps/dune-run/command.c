@@ -31,7 +31,7 @@ static void reset(struct command *c)
 		close(c->interp.fd);
 	c->program.fd = c->interp.fd = -1;
 	c->first = sizeof(c->slots) / sizeof(c->slots[0]);
-	c->culprit = c->reason = NULL;
+	c->culprit = c->reason = c->script = NULL;
 }
 
 /* Open a file that may be executed: do_open_execat(). */
@@ -115,6 +115,7 @@ static int open_command(struct command *c, const char *path, const char *argv0)
 	const char *file = path;
 
 	c->path = path;
+	c->argv0 = argv0;
 	put_argument(c, argv0);
 	for (int depth = 0; ; depth++) {
 		char *head = c->heads[depth];
@@ -155,6 +156,7 @@ static int try_path(struct command *c, const char *path, const char *argv0, bool
 		return ret;
 	reset(c);
 	put_argument(c, path);
+	c->script = path;
 	return open_command(c, SHELL, SHELL);
 }
 

@@ -4,7 +4,9 @@
  *
  * It does in user space what execve() does in the kernel: find the file,
  * follow #! lines, map the program and its interpreter, build the stack, tell
- * the kernel what the process is now; then it enters Dune mode and jumps.
+ * the kernel what the process is now; then it enters Dune mode and jumps.  Whoever
+ * may not tell the kernel has the kernel load the program, and libdune put into it
+ * (inject.c).
  * Linux functions named in comments are those whose rules are followed.
  *
  * Functions return 0 or a negative errno unless they say otherwise.
@@ -48,6 +50,8 @@ struct command {
 	/* What stands in the place of PROG in the arguments, from the end up. */
 	const char *slots[2 * MAX_SCRIPTS + 3];
 	int first;		/* of the slots in use */
+	const char *argv0;	/* what execve() would be given there, */
+	const char *script;	/* and behind it, before the arguments; or NULL */
 	struct elf_file program, interp;
 
 	/* For the message when it cannot be started. */
@@ -103,6 +107,22 @@ int identity_set(const struct command *c, const struct stack_image *s, int *exe_
 /* self.c */
 void self_forget_thread(void);
 int self_detach(void);
+
+/* inject.c */
+bool may_name_executable(void);
+int inject(const char *path, char **argv, char **envp, const char *loader, bool verify,
+	   bool *executed);
+
+/* where.c */
+struct line {
+	char *text;
+	size_t size, len;
+};
+void line_text(struct line *l, const char *s);
+void line_number(struct line *l, unsigned long n);
+void line_write(const struct line *l);
+void say_where(const char *exe);
+uint64_t xsave_components(void);
 
 /* launch.S: @xsave: state components for XRSTOR, 0: there is only FXRSTOR */
 void launch(uint64_t to, const char *from, size_t len, uint64_t entry, uint64_t xsave)

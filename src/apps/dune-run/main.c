@@ -3,8 +3,8 @@
  * dune-run: options, errors, and the order of things.  dune-run.1 is the
  * manual.
  */
-#include <cpuid.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <libdune/dune.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -166,19 +166,62 @@ static const char *advice(int err)
 	}
 }
 
-/* The program that Dune mode executes starts here again, by absolute path. */
-static void follow(void)
+/* dune-run's own path: what Dune mode executes starts here again. */
+static const char *own_path(void)
 {
 	static char own[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
-	int ret;
 
 	if (n <= 0)
 		die(EXIT_OWN, "reading /proc/self/exe: %s\n  next: mount /proc, or --no-follow",
 		    strerror(errno));
-	ret = dune_exec_through(own);
+	return own;
+}
+
+static void follow(void)
+{
+	int ret = dune_exec_through(own_path());
+
 	if (ret)
 		die(EXIT_OWN, "following what the program executes: %s", strerror(-ret));
+}
+
+static void cannot_init(int err)
+{
+	if (err)
+		die(EXIT_OWN, "%s (%s)", advice(err), strerror(-err));
+}
+
+/*
+ * Let the kernel load the program.  Returns why no helper could be had: then it is
+ * loaded here, and /proc/self/exe names dune-run.
+ */
+static int execute(struct command *c, const struct options *o, const char *name, char **envp)
+{
+	size_t n = 0;
+	char **argv, **out;
+	bool executed;
+	int ret, fd;
+
+	while (o->command[n])
+		n++;
+	argv = out = calloc(n + 2, sizeof(*argv));
+	if (!argv)
+		die(EXIT_OWN, "out of memory");
+	*out++ = (char *)c->argv0;
+	if (c->script)
+		*out++ = (char *)c->script;
+	memcpy(out, o->command + 1, (n - 1) * sizeof(*argv));
+
+	/* What can go wrong with the device is better said now. */
+	fd = open("/dev/dune", O_RDWR | O_CLOEXEC);
+	cannot_init(fd < 0 ? -errno : 0);
+	close(fd);
+	ret = inject(c->path, argv, envp, o->follow ? own_path() : "", o->verify, &executed);
+	if (executed)
+		cannot_start(c, name, ret);
+	free(argv);
+	return ret;
 }
 
 static void enter(void)
@@ -187,47 +230,6 @@ static void enter(void)
 
 	if (ret)
 		die(EXIT_OWN, "entering Dune mode: %s\n  next: dmesg | grep dune", strerror(-ret));
-}
-
-/*
- * One line by one write, since others may write as well.  dune-run under
- * dune-run is in Dune mode by the vCPU of the outer one.
- */
-static void say_where(int exe_error)
-{
-	const struct dune_stats *stats = dune_vcpu_stats();
-	char vcpu[200] = "the vCPU of the dune-run around this one", exe[200] = "";
-	unsigned short cs;
-
-	syscall(SYS_getpid);	/* for the counters: a forwarded call */
-	__asm__ volatile("mov %%cs, %0" : "=r"(cs));
-	if (stats)
-		snprintf(vcpu, sizeof(vcpu),
-			 "a vCPU with %llu entries, exits: %llu hypercalls, %llu page faults, %llu interrupts",
-			 (unsigned long long)stats->entries,
-			 (unsigned long long)stats->exit[DUNE_STAT_HYPERCALL].count,
-			 (unsigned long long)stats->exit[DUNE_STAT_FAULT].count,
-			 (unsigned long long)stats->exit[DUNE_STAT_INTERRUPT].count);
-	if (exe_error)
-		snprintf(exe, sizeof(exe), "; /proc/self/exe is dune-run's: %s",
-			 strerror(-exe_error));
-	dprintf(STDERR_FILENO, "dune-run: CPL %u, %s%s\n", cs & 3, vcpu, exe);
-}
-
-/*
- * The state components to reset: all but PKRU, whose value execve() gives is
- * not its initial one.
- */
-static uint64_t xsave_components(void)
-{
-	const uint32_t osxsave = 1U << 27;
-	const uint64_t pkru = 1U << 9;
-	uint32_t eax, ebx, ecx, edx;
-
-	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & osxsave))
-		return 0;
-	__asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
-	return ((uint64_t)edx << 32 | eax) & ~pkru;
 }
 
 static uint64_t entry_of(const struct elf_file *e)
@@ -242,12 +244,14 @@ int main(int argc, char **argv, char **envp)
 	const char *name = o.command[0];
 	struct stack_image stack;
 	uint64_t entry;
-	int ret, exe_error;
+	int ret, exe_error, no_helper = 0;
 
 	(void)argc;
 	ret = command_find(&command, name, o.argv0, o.search);
 	if (ret)
 		cannot_start(&command, name, ret);
+	if (!dune_in_guest() && !may_name_executable())
+		no_helper = execute(&command, &o, name, envp);
 	map_command(&command, name);
 	ret = stack_build(&stack, &command, o.command + 1, envp);
 	if (ret)
@@ -255,9 +259,7 @@ int main(int argc, char **argv, char **envp)
 
 	/* A dune-run inside another is in Dune mode, and libdune is the outer one's. */
 	if (!dune_in_guest()) {
-		ret = dune_init(true);
-		if (ret)
-			die(EXIT_OWN, "%s (%s)", advice(ret), strerror(-ret));
+		cannot_init(dune_init(true));
 		if (o.follow)
 			follow();
 	}
@@ -274,6 +276,6 @@ int main(int argc, char **argv, char **envp)
 	self_forget_thread();
 	enter();
 	if (o.verify)
-		say_where(exe_error);
+		say_where(exe_error ? strerror(no_helper ? -no_helper : -exe_error) : NULL);
 	launch(stack.at, stack.bytes, stack.len, entry, xsave_components());
 }
