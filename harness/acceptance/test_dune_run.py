@@ -420,3 +420,19 @@ def test_without_the_module(guest: Machine, shell: Shell) -> None:
         assert (done.status, done.stdout) == (125, "")
         assert cause in done.stderr
         assert "next: " in done.stderr
+
+
+# -- programs that print what they find ------------------------------------------------
+
+PROBES = ("probe_signals", "probe_children", "probe_trace")
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_probe(shell: Shell, plain: Callable[[str], str], name: str) -> None:
+    """Signals, children and tracing, told by a program: the same lines as natively."""
+    native = shell(f"$RUN {plain(name)}", ENV)
+    dune = shell(f"$RUN {plain(name)}", f"{DUNE_RUN} --verify")
+    assert native.stdout
+    assert not native.stderr
+    assert dune.stderr.startswith("dune-run: CPL 0, a vCPU")
+    assert (dune.status, dune.stdout) == (native.status, native.stdout)

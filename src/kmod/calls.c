@@ -72,7 +72,8 @@ int dune_fast_call(struct dune_vcpu *vcpu)
 	u64 nr = r->rax;
 	long ret;
 
-	if (nr >= DUNE_NR_FAST_CALLS || r->rip != vcpu->gate || dune_syscall_work())
+	if (nr >= DUNE_NR_FAST_CALLS || r->rip != vcpu->gate || dune_syscall_work() ||
+	    r->r11 & X86_EFLAGS_TF)	/* one step of the program's: libdune sees to it */
 		return 0;
 	nr = array_index_nospec(nr, DUNE_NR_FAST_CALLS);
 	if (!test_bit(nr, vcpu->fast) || is_long_futex(nr, r->rsi))

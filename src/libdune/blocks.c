@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -128,10 +129,18 @@ static long map_block(void)
 	return (long)block;
 }
 
+/* The module maps nothing executable, which some personalities ask of every mapping. */
 static long map_page(const void *at, int prot, int fd, off_t offset)
 {
 	long ret = raw_mmap((uint64_t)at, 4096, prot, MAP_SHARED | MAP_FIXED, fd, offset);
+	long persona;
 
+	if (ret == -EPERM) {
+		persona = __dune_syscall3(SYS_personality, 0xffffffff, 0, 0);
+		__dune_syscall3(SYS_personality, persona & ~READ_IMPLIES_EXEC, 0, 0);
+		ret = raw_mmap((uint64_t)at, 4096, prot, MAP_SHARED | MAP_FIXED, fd, offset);
+		__dune_syscall3(SYS_personality, persona, 0, 0);
+	}
 	return failed(ret) ? ret : 0;
 }
 
@@ -205,6 +214,16 @@ void __dune_block_forget(struct dune_percpu *pc)
 		__dune_own3(SYS_close, fd, 0, 0);
 }
 
+bool __dune_is_only_block(const struct dune_percpu *pc)
+{
+	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < nr; i++)
+		if (block_at(i) && block_at(i) != pc)
+			return false;
+	return true;
+}
+
 /*
  * The only thread in Dune mode is about to end the process or its address space:
  * let go of the VM now.  An address space that ends with an MMU notifier waits for
@@ -212,11 +231,8 @@ void __dune_block_forget(struct dune_percpu *pc)
  */
 bool __dune_release_vm(struct dune_percpu *pc)
 {
-	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
-
-	for (uint32_t i = 0; i < nr; i++)
-		if (block_at(i) && block_at(i) != pc)
-			return false;
+	if (!__dune_is_only_block(pc))
+		return false;
 	__dune_own3(SYS_munmap, pc->run, DUNE_GUARD_OFFSET - DUNE_RUN_OFFSET, 0);
 	__dune_own3(SYS_close, pc->vcpu_fd, 0, 0);
 	__dune_own3(SYS_close, dune_fd, 0, 0);
@@ -228,17 +244,19 @@ bool __dune_release_vm(struct dune_percpu *pc)
 /*
  * In the copy of a process: let go of the parent's VM, and of the blocks of
  * threads that were not copied.  @own: the caller's, which stays; or NULL.
+ * Where the table of descriptors is not a copy they are still the parent's.
  */
 void __dune_forget_parent(struct dune_percpu *own)
 {
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
+	bool shared = own && own->shares_files;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		struct dune_percpu *pc = block_at(i);
 
 		if (!pc)
 			continue;
-		if (pc->vcpu_fd >= 0)
+		if (pc->vcpu_fd >= 0 && !shared)
 			__dune_own3(SYS_close, pc->vcpu_fd, 0, 0);
 		pc->vcpu_fd = -1;
 		if (pc != own) {
@@ -246,7 +264,7 @@ void __dune_forget_parent(struct dune_percpu *own)
 			__dune_own3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
 		}
 	}
-	if (dune_fd >= 0)
+	if (dune_fd >= 0 && !shared)
 		__dune_own3(SYS_close, dune_fd, 0, 0);
 	dune_fd = -1;
 }

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <linux/prctl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -25,8 +26,9 @@ enum call_class {
 	SIGALTSTACK,
 	SIGRETURN,
 	EXEC,		/* may start the loader instead: exec.c */
-	SECCOMP,	/* may install a filter: seccomp.c */
+	SECCOMP,	/* may install a filter: seccomp.c; or a dispatcher: dispatch.c */
 	DESCRIPTOR,	/* may name a descriptor of libdune's */
+	PTRACE,		/* may end Dune mode: native.c */
 	PKEY_ALLOC,	/* the guest's page tables have no protection keys */
 	REFUSED,	/* see below */
 };
@@ -55,6 +57,7 @@ const uint8_t __dune_call_class[DUNE_NR_CALLS] = {
 	[SYS_close_range]	= DESCRIPTOR,
 	[SYS_dup2]		= DESCRIPTOR,
 	[SYS_dup3]		= DESCRIPTOR,
+	[SYS_ptrace]		= PTRACE,
 	[SYS_pkey_alloc]	= PKEY_ALLOC,
 	[SYS_modify_ldt]	= REFUSED,
 	[SYS_iopl]		= REFUSED,
@@ -91,11 +94,22 @@ int __dune_fast_calls_allow(struct dune_percpu *pc)
 	return (int)__dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_SET_FAST_CALLS, &calls);
 }
 
+int __dune_fast_calls_forbid(struct dune_percpu *pc)
+{
+	struct dune_fast_calls calls;
+
+	if (!(__dune_info.features & DUNE_FEAT_FAST_CALLS))
+		return 0;
+	__dune_clear(&calls, sizeof(calls));
+	return (int)__dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_SET_FAST_CALLS, &calls);
+}
+
 /* ---- the caller's own life and registers ----------------------------- */
 
 /*
  * A process that shares its memory with its parent leaves its block behind, as
- * a thread does, unless the parent is waiting to free it.
+ * a thread does, unless the parent is waiting to free it.  One that shares the
+ * parent's descriptors takes its own out of the table.
  */
 static long leave(struct dune_percpu *pc, const struct dune_regs *r)
 {
@@ -105,10 +119,10 @@ static long leave(struct dune_percpu *pc, const struct dune_regs *r)
 	if (pc->vforked)
 		return __dune_forward(r);
 	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, 8);
-	if (nr == SYS_exit_group && !pc->alone) {
+	if (!pc->alone && (nr == SYS_exit_group || pc->shares_files))
 		__dune_release_vm(pc);
+	if (!pc->alone && nr == SYS_exit_group)
 		return __dune_syscall3(nr, status, 0, 0);
-	}
 	__dune_block_forget(pc);
 	__dune_unmap_and_exit(pc, DUNE_BLOCK_SIZE, status, nr);
 }
@@ -119,6 +133,7 @@ static long leave(struct dune_percpu *pc, const struct dune_regs *r)
 #define ARCH_SET_FS		0x1002
 #define ARCH_GET_FS		0x1003
 #define ARCH_GET_GS		0x1004
+#define ARCH_SET_CPUID		0x1012
 #define ARCH_SHSTK_ENABLE	0x5001
 
 /*
@@ -133,6 +148,8 @@ static long arch_prctl(struct dune_percpu *pc)
 
 	if (r->rdi == ARCH_SHSTK_ENABLE)	/* the guest has no shadow stack */
 		return -EOPNOTSUPP;
+	if (r->rdi == ARCH_SET_CPUID && !r->rsi)	/* it is the module that answers CPUID */
+		return -ENODEV;
 	ret = __dune_forward(r);
 	if (ret || r->rdi < ARCH_SET_GS || r->rdi > ARCH_GET_GS)
 		return ret;
@@ -217,7 +234,11 @@ long __dune_special_call(struct dune_percpu *pc, const struct dune_regs *r)
 		return __dune_exec(pc);
 	case PKEY_ALLOC:	/* as on a CPU that has none: a key would protect nothing */
 		return r->rdi || r->rsi & ~(uint64_t)PKEY_ACCESS_MASK ? -EINVAL : -ENOSPC;
+	case PTRACE:
+		return __dune_ptrace(pc);
 	case SECCOMP:
+		if (r->rax == SYS_prctl && (int)r->rdi == PR_SET_SYSCALL_USER_DISPATCH)
+			return __dune_set_dispatch(pc);
 		return __dune_seccomp(r);
 	case DESCRIPTOR:
 		return descriptor(r);

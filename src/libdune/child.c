@@ -26,6 +26,7 @@ struct clone_args {
 };
 
 #define CLONE_ARGS_MIN	64
+#define CLONE_ARGS_MAX	4096
 
 /* One call in the words of clone3, whatever it came as. */
 struct request {
@@ -36,15 +37,39 @@ struct request {
 	uint64_t tls;
 };
 
+/* Words behind those that are known here must be zero, as in copy_struct_from_user(). */
+static long check_newer(uint64_t args, uint64_t size)
+{
+	uint64_t at, word;
+
+	for (at = sizeof(struct clone_args); at < size; at += 8) {
+		uint64_t past = size - at < 8 ? 8 - (size - at) : 0;
+
+		if (__dune_copy_in(&word, args + at - past, 8))
+			return -EFAULT;
+		if (word >> 8 * past)
+			return -E2BIG;
+	}
+	return 0;
+}
+
 static long read_clone3(struct request *q)
 {
 	uint64_t size = q->regs.rsi;
+	long ret;
 
-	if (size < CLONE_ARGS_MIN || size > sizeof(q->args))
-		return __dune_forward(&q->regs);	/* refused, or newer than we know */
+	if (size < CLONE_ARGS_MIN || size > CLONE_ARGS_MAX)
+		return __dune_forward(&q->regs);	/* refused */
 	__dune_clear(&q->args, sizeof(q->args));
-	if (__dune_copy_in(&q->args, q->regs.rdi, size))
+	ret = check_newer(q->regs.rdi, size);
+	if (ret)
+		return ret;
+	q->regs.rsi = size < sizeof(q->args) ? size : sizeof(q->args);
+	if (__dune_copy_in(&q->args, q->regs.rdi, q->regs.rsi))
 		return -EFAULT;
+	if (!q->args.stack != !q->args.stack_size || q->args.stack >= USER_END ||
+	    q->args.stack_size > USER_END - q->args.stack)
+		return __dune_forward(&q->regs);	/* refused: with a stack of ours it is not */
 	q->flags = q->args.flags;
 	q->stack = q->args.stack ? q->args.stack + q->args.stack_size : 0;
 	q->tls = q->args.tls;
@@ -140,7 +165,7 @@ static long prepare_shared(struct dune_percpu *pc, const struct request *q,
 	if (err)
 		return err;
 	own_segments(pc, child);
-	child->gate_ret = pc->gate_ret;
+	child->gate_ret = child->gate_plain = pc->gate_ret;
 	if (child->sigs && child->sigs != pc->sigs)	/* of an attempt that a signal ended */
 		__dune_sigtable_free(child->sigs);
 	child->sigs = pc->sigs;
@@ -193,6 +218,7 @@ long __dune_call_child(struct dune_percpu *pc, const struct dune_regs *r)
 	struct dune_percpu *child = NULL;
 	struct request q;
 	long ret = read_request(&q, r);
+	uint32_t shared;
 	int fd;
 
 	if (!ret) {
@@ -204,7 +230,10 @@ long __dune_call_child(struct dune_percpu *pc, const struct dune_regs *r)
 	if (!ret) {
 		set_stack(&q, child);
 		fd = child ? child->vcpu_fd : -1;
+		shared = pc->shares_files;
+		pc->shares_files = !!(q.flags & CLONE_FILES);
 		ret = __dune_clone(pc, &q.regs, child);
+		pc->shares_files = shared;
 		if (child)
 			after_shared(pc, &q, child, fd, is_trapped(pc, &q, ret) ? -1 : ret);
 	}
@@ -223,7 +252,7 @@ static void start(struct dune_percpu *pc)
 {
 	long ret = __dune_syscall3(SYS_ioctl, pc->vcpu_fd, DUNE_SET_STATE, &pc->child_state);
 
-	if (!ret)
+	if (!ret && pc->gate_plain)
 		ret = __dune_fast_calls_allow(pc);
 	if (ret)
 		cannot(ret);
@@ -259,6 +288,7 @@ void __dune_child_copied(struct dune_percpu *pc)
 	pc->sigs->lock = 0;
 	pc->vforked = 0;
 	pc->alone = 0;
+	pc->gate_plain = pc->gate_ret;	/* dispatch is a thread's own */
 	__dune_descriptors_copied();
 	__dune_forget_parent(pc);
 	__dune_return_to_vm(pc);

@@ -49,7 +49,7 @@ static void give_back(const struct dune_percpu *pc, int sig, const siginfo_t *in
 		__dune_sigtable_freeze(pc->sigs);
 	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
 	__dune_own4(SYS_rt_sigaction, sig, &dfl, 0, 8);
-	if (__dune_queue(sig, info))	/* see __dune_force_signal() */
+	if (__dune_queue_signal(sig, info))	/* see __dune_force_signal() */
 		__dune_raise(sig, info->si_code, (uint64_t)info->si_addr);
 }
 

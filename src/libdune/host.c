@@ -4,10 +4,12 @@
  *
  * Lean code, on the host stack.
  */
+#include <asm/processor-flags.h>
 #include <errno.h>
 #include <signal.h>
 
 #include "local.h"
+
 
 extern const char __dune_enter_ret[] __attribute__((visibility("hidden")));
 
@@ -92,19 +94,42 @@ static void hypercall(struct dune_percpu *pc)
 		r->rax = (uint64_t)__dune_forward(r);
 }
 
-/* @err: what DUNE_RUN returned.  Returning from here runs the vCPU again. */
-void __dune_host_exit(struct dune_percpu *pc, long err)
+/*
+ * To a program that steps through itself SYSCALL is one step, and the gate none.
+ * 1: the call is plain, and the caller makes it.
+ */
+static int gate_call(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+
+	if (!pc->gate_plain) {
+		r->rflags = r->r11;
+		if (!__dune_dispatch(pc))
+			return 0;
+		if (r->rax >= DUNE_NR_CALLS || !__dune_call_class[r->rax])
+			return 1;
+	}
+	__dune_host_call(pc);
+	if (r->rip == pc->gate_ret && r->rflags & X86_EFLAGS_TF)
+		r->rip = r->rcx;
+	return 0;
+}
+
+/*
+ * @err: what DUNE_RUN returned.  0: run the vCPU again; 1: make the call that the
+ * guest asks for, which is a plain one.
+ */
+int __dune_host_exit(struct dune_percpu *pc, long err)
 {
 	if (err) {
 		run_failed(pc, err);
-		return;
+		return 0;
 	}
 	switch (pc->run->exit_reason) {
 	case DUNE_EXIT_SYSCALL:
 		if (pc->run->regs.rip == pc->gate_ret)
-			__dune_host_call(pc);
-		else
-			hypercall(pc);
+			return gate_call(pc);
+		hypercall(pc);
 		break;
 	case DUNE_EXIT_FAULT:
 		__dune_host_fault(pc);
@@ -112,4 +137,5 @@ void __dune_host_exit(struct dune_percpu *pc, long err)
 	default:
 		dead_end(pc);
 	}
+	return 0;
 }

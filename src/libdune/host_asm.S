@@ -16,6 +16,7 @@
 #include "asm.h"
 
 #define SIG_SETMASK	2
+#define RFLAGS_TF	0x100
 #define CPU_SELECTOR	0x7b	/* Linux's: its limit is node << 12 | CPU */
 
 	.text
@@ -65,9 +66,11 @@ FUNC(__dune_host_start)
 
 	/*
 	 * rbx: struct dune_percpu, r12: its run page; system calls keep both.
-	 * Has a signal been put off by code that could not be interrupted?
+	 * A sigreturn is over, its mask in force.  Has a signal been put off by
+	 * code that could not be interrupted?
 	 */
 LABEL(__dune_host_resume)
+	movl	$0, PC_RESTORING(%rbx)
 	cmpl	$0, PC_DEFERRED(%rbx)
 	je	host_loop
 	mov	%rbx, %rdi
@@ -110,7 +113,7 @@ LABEL(__dune_run_done)
 	 * on SFMASK (and QEMU's TCG clears the arithmetic ones).
 	 */
 	mov	GR_RIP(%r12), %rax
-	cmp	PC_GATE_RET(%rbx), %rax
+	cmp	PC_GATE_PLAIN(%rbx), %rax
 	jne	9f
 	mov	GR_R11(%r12), %rax
 	mov	%rax, GR_RFLAGS(%r12)
@@ -122,7 +125,8 @@ LABEL(__dune_run_done)
 	cmpb	$0, (%rcx,%rax)
 	jne	9f
 LABEL(__dune_call_load)
-1:	mov	GR_RDI(%r12), %rdi
+1:	mov	GR_RAX(%r12), %rax
+	mov	GR_RDI(%r12), %rdi
 	mov	GR_RSI(%r12), %rsi
 	mov	GR_RDX(%r12), %rdx
 	mov	GR_R10(%r12), %r10
@@ -133,6 +137,11 @@ LABEL(__dune_call_insn)
 LABEL(__dune_call_done)
 	mov	%rax, GR_RAX(%r12)
 LABEL(__dune_call_stored)
+	testb	$RFLAGS_TF >> 8, GR_RFLAGS + 1(%r12)
+	jz	host_loop
+	mov	GR_RCX(%r12), %rcx	/* a single step: the gate's jump is none */
+	mov	%rcx, GR_RIP(%r12)
+LABEL(__dune_call_end)
 	jmp	host_loop
 
 7:	mov	%rbx, %rdi
@@ -144,6 +153,16 @@ LABEL(__dune_call_stored)
 9:	mov	%rbx, %rdi		/* rsi: what the ioctl returned */
 LABEL(__dune_host_c)
 	call	__dune_host_exit
+	test	%eax, %eax
+	jz	__dune_host_resume
+
+	/* A call that may be made after all; a signal that was put off comes first. */
+LABEL(__dune_plain_check)
+	cmpl	$0, PC_DEFERRED(%rbx)
+LABEL(__dune_plain_jump)
+	je	1b
+	mov	%rbx, %rdi
+	call	__dune_take_back_call
 	jmp	__dune_host_resume
 END(__dune_host_start)
 

@@ -91,6 +91,7 @@ int __dune_fork_init(void);
 struct dune_percpu *__dune_block_create(int *err);
 void __dune_block_destroy(struct dune_percpu *pc);
 void __dune_block_forget(struct dune_percpu *pc);
+bool __dune_is_only_block(const struct dune_percpu *pc);
 bool __dune_release_vm(struct dune_percpu *pc);
 struct dune_percpu *__dune_block_around(uint64_t addr);
 int __dune_vcpu_create(struct dune_percpu *pc);
@@ -151,7 +152,7 @@ void __dune_unmap_and_exit(void *block, size_t len, long status, long nr)
 extern const char __dune_host_resume[], __dune_restorer[];
 
 /* host.c, called from host_asm.S */
-void __dune_host_exit(struct dune_percpu *pc, long err);
+int __dune_host_exit(struct dune_percpu *pc, long err);
 void __dune_leave_failed(struct dune_percpu *pc, long err) __attribute__((noreturn));
 
 /* calls.c */
@@ -159,6 +160,7 @@ extern const uint8_t __dune_call_class[DUNE_NR_CALLS];
 long __dune_forward(const struct dune_regs *r);
 int __dune_fast_calls_allow(struct dune_percpu *pc);
 long __dune_special_call(struct dune_percpu *pc, const struct dune_regs *r);
+int __dune_fast_calls_forbid(struct dune_percpu *pc);
 void __dune_host_call(struct dune_percpu *pc);
 
 /* int80.c, int80_asm.S */
@@ -168,6 +170,13 @@ void __dune_int80_call(struct dune_percpu *pc) __attribute__((noreturn));
 /* seccomp.c */
 extern bool __dune_filtered;	/* the program has installed a filter */
 long __dune_seccomp(const struct dune_regs *r);
+
+/* dispatch.c: system-call user dispatch */
+long __dune_set_dispatch(struct dune_percpu *pc);
+bool __dune_dispatch(struct dune_percpu *pc);
+
+/* native.c */
+long __dune_ptrace(struct dune_percpu *pc);
 
 /* child.c */
 long __dune_call_child(struct dune_percpu *pc, const struct dune_regs *r);

@@ -41,6 +41,8 @@
 #define PC_GATE_RET	48
 #define PC_RESUME_MASK	56
 #define PC_CPU		64
+#define PC_RESTORING	68
+#define PC_GATE_PLAIN	72
 
 /* struct dune_regs */
 #define GR_RAX		0
@@ -174,7 +176,8 @@ struct dune_percpu {
 	uint64_t gate_ret;		/* rip behind the gate's hypercall */
 	uint64_t resume_mask;		/* what host_asm.S sets the signal mask to */
 	uint32_t cpu;			/* limit of Linux's CPU segment, as in our GDT */
-	uint32_t pad;
+	uint32_t restoring;		/* a sigreturn is at work: restore_mask is the mask */
+	uint64_t gate_plain;		/* gate_ret; 0: dispatch.c looks at all calls first */
 
 	uint32_t injected;		/* the next not-present #PF is ours, from fault.c */
 	uint32_t replays;		/* of one and the same refused access */
@@ -186,17 +189,22 @@ struct dune_percpu {
 	struct dune_sigtable *sigs;
 	struct dune_altstack altstack;	/* the program's; Linux has none */
 	uint32_t handling;		/* the host handler is at work */
-	uint32_t restoring;		/* a sigreturn is: restore_mask is the mask */
 	uint64_t restore_mask;
 	uint64_t masked;		/* unblocked for a replay, though the program blocks it */
 	uint64_t deferred_mask;		/* the thread's mask while deferred is set */
 	struct dune_trapinfo trap;
 	uint64_t deferred_info[DUNE_SIGINFO_SIZE / 8];
 
+	/* System-call user dispatch: see dispatch.c. */
+	uint64_t dispatch_offset;	/* calls from here on, for so many bytes, are made */
+	uint64_t dispatch_len;
+	uint64_t dispatch_selector;	/* address of the byte that decides on others; or 0 */
+
 	/* Children: see child.c. */
 	struct dune_percpu *next_child;	/* a block made for one that is not made yet */
 	uint32_t vforked;		/* the parent frees this block */
 	uint32_t alone;			/* shares memory, but is a process of its own */
+	uint32_t shares_files;		/* copied memory, but not its parent's descriptors */
 	struct dune_state child_state;	/* what a child starts with */
 	struct dune_regs child_regs;
 

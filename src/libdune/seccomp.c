@@ -16,8 +16,7 @@
  * Whatever else libdune does for a call of the program's, mapping a new thread's
  * block for example, is subject to the filter like the call itself.
  *
- * Strict mode has no filter to put anything in front of: it is refused, and so is
- * system-call user dispatch.
+ * Strict mode has no filter to put anything in front of: it is refused.
  *
  * Lean code, on the host stack.
  */
@@ -147,11 +146,8 @@ long __dune_seccomp(const struct dune_regs *r)
 {
 	bool prctl = r->rax == SYS_prctl;
 
-	/*
-	 * Dispatch by address would look at where the host side makes the call:
-	 * refused, as by kernels before 5.11.
-	 */
-	if (prctl && (int)r->rdi == PR_SET_SYSCALL_USER_DISPATCH && r->rsi)
+	/* RDTSC does not fault in ring 0: refused, as where it cannot be made to. */
+	if (prctl && (int)r->rdi == PR_SET_TSC && (int)r->rsi == PR_TSC_SIGSEGV)
 		return -EINVAL;
 	if (prctl && (int)r->rdi != PR_SET_SECCOMP)
 		return __dune_forward(r);

@@ -191,6 +191,17 @@ void __dune_sigactions_init(void)
 	}
 }
 
+/* Linux gets the program's handlers: the process goes on outside Dune mode. */
+void __dune_sigactions_give_back(const struct dune_percpu *pc)
+{
+	struct dune_sigaction host;
+
+	for (int sig = 1; sig <= NR_SIGNALS; sig++)
+		if (!kernel_action(sig, NULL, &host) &&
+		    host.handler == (uint64_t)__dune_host_signal)
+			kernel_action(sig, &pc->sigs->act[sig], &host);
+}
+
 /* A copy of *@from for a child that shares the memory and not the actions. */
 struct dune_sigtable *__dune_sigtable_copy(struct dune_sigtable *from)
 {
@@ -223,13 +234,15 @@ long __dune_sigaltstack(struct dune_percpu *pc)
 {
 	static const struct dune_altstack none = { .flags = SS_DISABLE };
 	const struct dune_regs *r = &pc->run->regs;
-	struct dune_altstack new = none, old = pc->altstack;
+	struct dune_altstack asked = none, new = none, old = pc->altstack;
 	bool on = __dune_on_altstack(pc, r->rsp);
 	long ret;
 
-	ret = __dune_syscall3(SYS_sigaltstack, r->rdi, r->rsi, 0);
-	if (!ret && r->rdi && on)
-		ret = -EPERM;
+	if (r->rdi && __dune_copy_in(&asked, r->rdi, sizeof(asked)))
+		return -EFAULT;
+	if (r->rdi && on)
+		return -EPERM;
+	ret = __dune_syscall3(SYS_sigaltstack, r->rdi ? &asked : NULL, r->rsi, 0);
 	if (!ret && r->rdi && __dune_syscall3(SYS_sigaltstack, 0, &new, 0))
 		ret = -EFAULT;
 	__dune_syscall3(SYS_sigaltstack, &none, 0, 0);
@@ -237,10 +250,11 @@ long __dune_sigaltstack(struct dune_percpu *pc)
 		return ret;
 	if (r->rdi) {
 		pc->altstack = new;
-		pc->altstack.flags &= SS_DISABLE | SS_AUTODISARM_BIT;
+		pc->altstack.flags = asked.flags;	/* as a signal frame shows them */
 	}
 	if (!r->rsi)
 		return 0;
+	old.flags &= SS_AUTODISARM_BIT;
 	if (!old.size)
 		old.flags |= SS_DISABLE;
 	else if (on)

@@ -9,16 +9,9 @@
 
 #include "sigframe.h"
 
-#define X86_EFLAGS_TF	(1ULL << 8)
-#define X86_EFLAGS_IF	(1ULL << 9)
-#define X86_EFLAGS_DF	(1ULL << 10)
-#define X86_EFLAGS_RF	(1ULL << 16)
 /* What rt_sigreturn takes from a frame (FIX_EFLAGS), and the interrupt flag. */
 #define FRAME_EFLAGS	0x50fd5ULL
-#define USER_CS		0x33
-#define USER_SS		0x2b
 #define UC_FP_XSTATE	1
-#define UC_SS_FLAGS	6	/* SIGCONTEXT_SS, STRICT_RESTORE_SS */
 
 #define FX_MXCSR	24
 #define FX_SIZE		512
@@ -62,7 +55,7 @@ void __dune_fpstate_reset(struct dune_ucontext *uc)
  * The stack pointer that the program sees: the gate uses no stack, and where it
  * came from is what Linux would show.
  */
-static void leave_gate(const struct dune_percpu *pc, struct dune_regs *r)
+void __dune_leave_gate(const struct dune_percpu *pc, struct dune_regs *r)
 {
 	if (r->rip == pc->gate_ret) {
 		r->rip = r->rcx;
@@ -73,7 +66,7 @@ static void leave_gate(const struct dune_percpu *pc, struct dune_regs *r)
 	}
 }
 
-static void fill(struct dune_ucontext *uc, const struct dune_regs *r)
+void __dune_fill_context(struct dune_ucontext *uc, const struct dune_regs *r)
 {
 	uc->r8 = r->r8;
 	uc->r9 = r->r9;
@@ -100,8 +93,8 @@ void __dune_show_regs(const struct dune_percpu *pc, struct dune_ucontext *uc)
 	struct dune_regs r;
 
 	__dune_copy(&r, &pc->run->regs, sizeof(r));
-	leave_gate(pc, &r);
-	fill(uc, &r);
+	__dune_leave_gate(pc, &r);
+	__dune_fill_context(uc, &r);
 	uc->flags = UC_SS_FLAGS | (uc->flags & UC_FP_XSTATE);
 	uc->link = 0;
 	uc->stack = (struct dune_altstack) { .flags = SS_DISABLE };
@@ -134,7 +127,9 @@ static void take(struct dune_regs *r, const struct dune_ucontext *uc)
 
 static void trap_words(struct dune_percpu *pc, int sig, struct dune_ucontext *uc)
 {
-	if (pc->trap.sig != sig)
+	bool page_fault = pc->trap.sig == SIGSEGV && pc->trap.vec == 14;
+
+	if (pc->trap.sig != sig && !(page_fault && sig == SIGBUS))
 		return;
 	uc->trapno = pc->trap.vec;
 	uc->err = pc->trap.err;
@@ -173,7 +168,7 @@ int __dune_push_frame(struct dune_percpu *pc, int sig, const void *info,
 	/* A fault that was to be injected comes again after the handler. */
 	pc->run->inject.valid = 0;
 	pc->injected = 0;
-	leave_gate(pc, r);
+	__dune_leave_gate(pc, r);
 
 	sp = frame_address(pc, r->rsp, act->flags & SA_ONSTACK, fp.size, &fpstate);
 	if (!sp)
@@ -192,7 +187,7 @@ int __dune_push_frame(struct dune_percpu *pc, int sig, const void *info,
 	f.uc.fpstate = fp.area ? fpstate : 0;
 	f.uc.sigmask = mask;
 	f.uc.oldmask = mask;
-	fill(&f.uc, r);
+	__dune_fill_context(&f.uc, r);
 	trap_words(pc, sig, &f.uc);
 
 	if (__dune_copy_user((void *)fpstate, fp.area, fp.size) ||
@@ -227,8 +222,15 @@ static void restore_altstack(struct dune_percpu *pc, const struct dune_altstack 
 		pc->altstack = (struct dune_altstack) { .flags = SS_DISABLE };
 	else if ((mode == 0 || mode == SS_ONSTACK) && a->size >= 2048)
 		pc->altstack = (struct dune_altstack) {
-			.sp = a->sp, .size = a->size, .flags = a->flags & SS_AUTODISARM_BIT,
+			.sp = a->sp, .size = a->size, .flags = a->flags,
 		};
+}
+
+/* Linux's own IRET to such a frame is refused: the fault is the program's. */
+static void cannot_return(struct dune_percpu *pc, uint64_t err)
+{
+	pc->trap = (struct dune_trapinfo) { .sig = SIGSEGV, .vec = 13, .err = err };
+	__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
 }
 
 /*
@@ -241,9 +243,9 @@ void __dune_sigreturn(struct dune_percpu *pc)
 	struct dune_sigframe f;
 	struct dune_ucontext *uc = &f.uc;
 	uint64_t fpstate, mask;
+	uint16_t cs;
 
-	if (__dune_copy_user(uc, (const void *)pc->run->regs.rsp, sizeof(*uc)) ||
-	    !is_canonical(uc->rip)) {
+	if (__dune_copy_user(uc, (const void *)pc->run->regs.rsp, sizeof(*uc))) {
 		__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
 		return;
 	}
@@ -251,6 +253,7 @@ void __dune_sigreturn(struct dune_percpu *pc)
 	take(&pc->run->regs, uc);
 
 	fpstate = uc->fpstate;
+	cs = uc->cs | 3;
 	mask = uc->sigmask & ~SIG_KERNEL_ONLY;
 	__dune_clear(&f, sizeof(f));
 	uc->flags = UC_SS_FLAGS;
@@ -267,6 +270,10 @@ void __dune_sigreturn(struct dune_percpu *pc)
 	/* From here on a signal that is put off finds the new mask here. */
 	pc->restore_mask = mask;
 	__atomic_store_n(&pc->restoring, 1, __ATOMIC_RELEASE);
+	if (cs != USER_CS)
+		cannot_return(pc, cs & ~3);
+	else if (!is_canonical(pc->run->regs.rip))
+		cannot_return(pc, 0);
 	if (__atomic_load_n(&pc->deferred, __ATOMIC_ACQUIRE)) {
 		pc->deferred_mask = mask;
 		mask |= ~SIG_SYNC;

@@ -17,6 +17,7 @@
 #ifndef LIBDUNE_SIGFRAME_H
 #define LIBDUNE_SIGFRAME_H
 
+#include <asm/processor-flags.h>
 #include <signal.h>
 
 #include "local.h"
@@ -31,6 +32,10 @@
 #endif
 #define SS_AUTODISARM_BIT	((int32_t)(1U << 31))
 #define RED_ZONE		128
+
+#define USER_CS		0x33
+#define USER_SS		0x2b
+#define UC_SS_FLAGS	6	/* SIGCONTEXT_SS, STRICT_RESTORE_SS */
 
 /* The kernel's struct ucontext (asm/ucontext.h, asm/sigcontext.h). */
 struct dune_ucontext {
@@ -85,6 +90,12 @@ void __dune_sigreturn(struct dune_percpu *pc);
 bool __dune_on_altstack(const struct dune_percpu *pc, uint64_t sp);
 struct dune_fpstate __dune_fpstate_of(const struct dune_ucontext *uc);
 void __dune_fpstate_reset(struct dune_ucontext *uc);
+void __dune_leave_gate(const struct dune_percpu *pc, struct dune_regs *r);
+void __dune_fill_context(struct dune_ucontext *uc, const struct dune_regs *r);
+
+/* signal.c */
+long __dune_queue_signal(int sig, const void *info);
+void __dune_force_info(struct dune_percpu *pc, const siginfo_t *info);
 
 /* Neither SIG_DFL nor SIG_IGN. */
 static inline bool is_handler(uint64_t handler)
@@ -100,14 +111,12 @@ struct dune_sigaction __dune_action_take(struct dune_percpu *pc, int sig);
 void __dune_action_reset(struct dune_sigtable *t, int sig);
 void __dune_sigtable_freeze(struct dune_sigtable *t);
 
-/* signal.c */
-long __dune_queue(int sig, const void *info);
-
 /* fatal.c */
 bool __dune_dumps_core(int sig);
 void __dune_default_action(struct dune_percpu *pc, int sig, const siginfo_t *info,
 			   struct dune_ucontext *uc);
 void __dune_default_outside(int sig, const siginfo_t *info, struct dune_ucontext *uc);
+void __dune_sigactions_give_back(const struct dune_percpu *pc);
 
 /* access_asm.S, host_asm.S */
 void __dune_host_sigreturn(struct dune_ucontext *uc) __attribute__((noreturn));

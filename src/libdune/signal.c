@@ -11,7 +11,8 @@
 #include "sigframe.h"
 
 extern const char __dune_run_done[], __dune_call_load[],
-	__dune_call_insn[], __dune_call_done[], __dune_call_stored[], __dune_host_c[],
+	__dune_call_insn[], __dune_call_done[], __dune_call_stored[], __dune_call_end[],
+	__dune_host_c[], __dune_plain_check[], __dune_plain_jump[],
 	__dune_clone_check[], __dune_clone_insn[], __dune_exec_check[],
 	__dune_exec_insn[], __dune_exec_put_off[], __dune_copy_words[], __dune_copy_bytes[],
 	__dune_copy_refused[], __dune_int80_load[], __dune_int80_insn[], __dune_int80_done[];
@@ -75,7 +76,7 @@ static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
 
 /* ---- queueing and forcing --------------------------------------------- */
 
-long __dune_queue(int sig, const void *info)
+long __dune_queue_signal(int sig, const void *info)
 {
 	long pid = __dune_own3(SYS_getpid, 0, 0, 0);
 	long tid = __dune_own3(SYS_gettid, 0, 0, 0);
@@ -87,26 +88,36 @@ long __dune_queue(int sig, const void *info)
  * What the kernel does with the signal of an exception: if the program blocks
  * or ignores it, the default action.
  */
-void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t addr)
+void __dune_force_info(struct dune_percpu *pc, const siginfo_t *info)
 {
 	struct dune_sigaction act;
+	int sig = info->si_signo;
 	uint64_t mask = 0, bit = SIG_BIT(sig);
-	siginfo_t info;
 
 	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, 0, &mask, 8);
 	if (pc->deferred)
 		mask = pc->deferred_mask;
+	else if (pc->restoring)
+		mask = pc->restore_mask;
 	__dune_own4(SYS_rt_sigaction, sig, 0, &act, 8);
 	if (mask & bit || act.handler == SIG_IGN_) {
 		__dune_action_reset(pc->sigs, sig);
 		__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, 0, 8);
 	}
+	if (__dune_queue_signal(sig, info))
+		/* a seccomp filter of the parent's knows another process */
+		__dune_raise(sig, info->si_code, (uint64_t)info->si_addr);
+}
+
+void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t addr)
+{
+	siginfo_t info;
+
 	__dune_clear(&info, sizeof(info));
 	info.si_signo = sig;
 	info.si_code = code;
 	info.si_addr = (void *)addr;
-	if (__dune_queue(sig, &info))	/* a seccomp filter of the parent's knows another process */
-		__dune_raise(sig, code, addr);
+	__dune_force_info(pc, &info);
 }
 
 /* ---- putting off ------------------------------------------------------ */
@@ -114,7 +125,7 @@ void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t add
 static void put_off(struct dune_percpu *pc, int sig, const void *info, struct dune_ucontext *uc)
 {
 	if (pc->deferred) {	/* the place is taken: SIGSEGV or SIGBUS, sent by somebody */
-		__dune_queue(sig, info);
+		__dune_queue_signal(sig, info);
 		uc->sigmask |= SIG_BIT(sig);
 		return;
 	}
@@ -148,7 +159,7 @@ static void deliver(struct dune_percpu *pc, int sig, const void *info,
 	}
 	if (!is_handler(act.handler)) {
 		/* Changed since Linux decided: let it decide again. */
-		__dune_queue(sig, info);
+		__dune_queue_signal(sig, info);
 		return;
 	}
 	if (!__dune_push_frame(pc, sig, info, uc, *mask, &act, fp)) {
@@ -183,7 +194,7 @@ int __dune_deliver_deferred(struct dune_percpu *pc)
 	if (!guest_ready(pc))
 		return 0;
 	if (mask & SIG_BIT(info->si_signo)) {	/* blocked since by another handler */
-		__dune_queue(info->si_signo, info);
+		__dune_queue_signal(info->si_signo, info);
 		pc->resume_mask = mask;
 		pc->deferred = 0;
 		return 1;
@@ -264,9 +275,10 @@ static bool complete(struct dune_percpu *pc, const struct dune_ucontext *uc)
 		pc->run->regs.rax = uc->rax;
 		return true;
 	}
-	if (rip == (uint64_t)__dune_call_stored)
+	if (within(rip, __dune_call_stored, __dune_call_end))
 		return true;
-	if (within(rip, __dune_call_load, __dune_call_insn))
+	if (within(rip, __dune_call_load, __dune_call_insn) ||
+	    within(rip, __dune_plain_check, __dune_plain_jump))
 		return exit_ready(pc, 0);
 	if (within(rip, __dune_run_done, __dune_host_c))
 		return exit_ready(pc, (long)uc->rsi);
@@ -315,7 +327,7 @@ static void interrupt_guest(struct dune_percpu *pc, int sig, siginfo_t *info,
 
 	if (pc->masked & SIG_BIT(sig)) {
 		if (info->si_code <= 0) {	/* sent: the program blocks it */
-			__dune_queue(sig, info);
+			__dune_queue_signal(sig, info);
 			uc->sigmask |= SIG_BIT(sig);
 			return;
 		}
@@ -350,7 +362,7 @@ static void interrupt_outside(int sig, siginfo_t *info, struct dune_ucontext *uc
 		return;
 	}
 	if (!is_handler(act.handler)) {
-		__dune_queue(sig, info);
+		__dune_queue_signal(sig, info);
 		return;
 	}
 	__dune_own4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
@@ -373,7 +385,7 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 		return;
 	}
 	if (pc->handling) {	/* SIGSEGV or SIGBUS, sent by somebody */
-		__dune_queue(sig, info);
+		__dune_queue_signal(sig, info);
 		uc->sigmask |= SIG_BIT(sig);
 		return;
 	}

@@ -2,6 +2,7 @@
 /*
  * dune_enter(): a thread's block and vCPU, and the way in.
  */
+#include <asm/processor-flags.h>
 #include <errno.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -25,6 +26,8 @@ CHECK_OFFSET(struct dune_percpu, gate_ret, PC_GATE_RET);
 CHECK_OFFSET(struct dune_percpu, deferred, PC_DEFERRED);
 CHECK_OFFSET(struct dune_percpu, resume_mask, PC_RESUME_MASK);
 CHECK_OFFSET(struct dune_percpu, cpu, PC_CPU);
+CHECK_OFFSET(struct dune_percpu, restoring, PC_RESTORING);
+CHECK_OFFSET(struct dune_percpu, gate_plain, PC_GATE_PLAIN);
 CHECK(DUNE_BLOCK_SIZE <= DUNE_BLOCK_ALIGN);
 CHECK(sizeof(struct dune_percpu) <= 0x1000);
 CHECK(sizeof(struct dune_tss) == 104);
@@ -117,12 +120,13 @@ static int vcpu_set_state(struct dune_percpu *pc)
 		.tr_limit = sizeof(pc->tss) - 1,
 		.star = STAR_GUEST,
 		.lstar = (uint64_t)gate,
+		.sfmask = X86_EFLAGS_TF,	/* the gate is not stepped through */
 		.cs = GD_KT,
 		.ss = GD_KD,
 		.tr = GD_TSS,
 	};
 
-	pc->gate_ret = (uint64_t)gate + DUNE_HYPERCALL_LEN;
+	pc->gate_ret = pc->gate_plain = (uint64_t)gate + DUNE_HYPERCALL_LEN;
 	if (syscall(SYS_arch_prctl, ARCH_GET_FS, &st.fs_base))
 		return -errno;
 	return ioctl(pc->vcpu_fd, DUNE_SET_STATE, &st) ? -errno : 0;
