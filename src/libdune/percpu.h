@@ -106,6 +106,9 @@
 #define DUNE_ASK_SIGNAL			0	/* a signal waits: deliver it here */
 #define DUNE_ASK_TRAP			1	/* make a signal of this exception */
 
+/* The error code of an INT instruction with a vector that should have one. */
+#define DUNE_ERR_INT			-1
+
 /* What the trap entry calls a fault that turned out to be none. */
 #define DUNE_VEC_NONE			256
 

@@ -44,13 +44,20 @@
 
 LABEL(__dune_trap_ist)
 
-/* 256 stubs of 16 bytes.  The CPU pushes an error code for vectors 8, 10-14, 17, 21, 29, 30. */
+/*
+ * 256 stubs of 16 bytes.  The CPU pushes an error code for vectors 8, 10-14, 17, 21, 29, 30,
+ * but not if it was an INT instruction: five words on an aligned stack, not six.
+ */
 	.balign	16
 LABEL(__dune_trap_entries)
 	.set	vec, 0
 	.rept	256
 	.balign	16
 	.if	(vec == 8) || ((vec >= 10) && (vec <= 14)) || (vec == 17) || (vec == 21) || (vec == 29) || (vec == 30)
+	test	$8, %spl
+	jz	1f
+	pushq	$DUNE_ERR_INT
+1:
 	.else
 	pushq	$0
 	.endif
@@ -321,6 +328,8 @@ check_stack:
  * those on the stack here: rdx, rcx, rax, then what the CPU pushed.
  */
 double_fault:
+	cmpq	$DUNE_ERR_INT, 8(%rsp)
+	je	common
 	push	%rax
 	push	%rcx
 	push	%rdx

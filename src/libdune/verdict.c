@@ -13,9 +13,13 @@
 
 #define T_DB		1
 #define T_DF		8
+#define T_GP		13
 #define T_PF		14
 #define T_MF		16
 #define T_XM		19
+#define WITH_ERROR	(1ULL << 8 | 0x1fULL << 10 | 1ULL << 17 | 1ULL << 21 | 3ULL << 29)
+
+#define INT_LEN		2
 
 struct verdict {
 	int sig;
@@ -156,6 +160,20 @@ static void become_signal(struct dune_percpu *pc, uint64_t vec, uint32_t err, ui
 		__dune_force_signal(pc, v.sig, v.code, v.at_rip ? pc->run->regs.rip : 0);
 }
 
+/*
+ * INT with a vector that no program may use, where it cannot be anything else: the CPU
+ * raises no such exception, or not without an error code.
+ */
+static bool is_int(uint64_t vec, const struct dune_tf *tf)
+{
+	const uint64_t faults = 1ULL << 0 | 1ULL << 1 | 1ULL << 3 | 1ULL << 4 | 1ULL << 5 |
+				1ULL << 6 | 1ULL << 7 | 1ULL << T_MF | 1ULL << T_XM;
+
+	if (vec >= 32)
+		return true;
+	return WITH_ERROR >> vec & 1 ? (int32_t)tf->err == DUNE_ERR_INT : !(faults >> vec & 1);
+}
+
 /* DUNE_ASK_TRAP: rdi is the trap frame, rsi the vector, rdx CR2. */
 void __dune_host_trap(struct dune_percpu *pc)
 {
@@ -166,6 +184,14 @@ void __dune_host_trap(struct dune_percpu *pc)
 	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
 		__dune_raise(SIGSEGV, SI_KERNEL, 0);
 	take_frame(r, &tf);
+	if (is_int(vec, &tf)) {		/* refused, as by a gate that is the kernel's */
+		r->rip -= INT_LEN;
+		pc->trap = (struct dune_trapinfo) {
+			.sig = SIGSEGV, .vec = T_GP, .err = (uint32_t)vec << 3 | 2,
+		};
+		__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
+		return;
+	}
 	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(pc))
 		return;
 	become_signal(pc, vec, tf.err, cr2);

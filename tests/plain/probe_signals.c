@@ -108,6 +108,25 @@ static void bad_rip(void)
 	bad_frame(spoil_rip);
 }
 
+/* ---- INT instructions that no program may use ------------------------- */
+
+static void on_int(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	const unsigned char *code = (const unsigned char *)uc->uc_mcontext.gregs[REG_RIP];
+
+	say("signal %d, code %d, trap %lld, error %llx, at the instruction: %d", sig, info->si_code,
+	    uc->uc_mcontext.gregs[REG_TRAPNO], uc->uc_mcontext.gregs[REG_ERR], code[0] == 0xcd);
+	uc->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+static void software_interrupts(void)
+{
+	handle(SIGSEGV, on_int, 0);
+	asm volatile("int $2\n\tint $8\n\tint $10\n\tint $13\n\tint $14\n\tint $17\n\t"
+		     "int $20\n\tint $30\n\tint $32\n\tint $255" : : : "memory");
+}
+
 /* ---- masks ------------------------------------------------------------ */
 
 #define ROUNDS	3000
@@ -266,6 +285,7 @@ static const struct probe probes[] = {
 	{ "alternate stack", altstack },
 	{ "code segment in the frame", bad_cs },
 	{ "instruction pointer in the frame", bad_rip },
+	{ "software interrupts", software_interrupts },
 	{ "masks", masks },
 	{ "single steps", single_steps },
 	{ "user dispatch", user_dispatch },
