@@ -238,12 +238,11 @@ long __dune_sigaltstack(struct dune_percpu *pc)
 	bool on = __dune_on_altstack(pc, r->rsp);
 	long ret;
 
-	if (r->rdi && __dune_copy_in(&asked, r->rdi, sizeof(asked)))
-		return -EFAULT;
-	if (r->rdi && on)
-		return -EPERM;
-	ret = __dune_syscall3(SYS_sigaltstack, r->rdi ? &asked : NULL, r->rsi, 0);
-	if (!ret && r->rdi && __dune_syscall3(SYS_sigaltstack, 0, &new, 0))
+	ret = __dune_syscall3(SYS_sigaltstack, r->rdi, r->rsi, 0);
+	if (r->rdi && on && (!ret || ret == -EINVAL || ret == -ENOMEM))
+		ret = -EPERM;
+	if (!ret && r->rdi && (__dune_syscall3(SYS_sigaltstack, 0, &new, 0) ||
+			       __dune_copy_user(&asked, (const void *)r->rdi, sizeof(asked))))
 		ret = -EFAULT;
 	__dune_syscall3(SYS_sigaltstack, &none, 0, 0);
 	if (ret)

@@ -110,13 +110,14 @@ static void bad_rip(void)
 
 /* ---- INT instructions that no program may use ------------------------- */
 
+/* Without the error code: QEMU has another than the CPUs. */
 static void on_int(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
 	const unsigned char *code = (const unsigned char *)uc->uc_mcontext.gregs[REG_RIP];
 
-	say("signal %d, code %d, trap %lld, error %llx, at the instruction: %d", sig, info->si_code,
-	    uc->uc_mcontext.gregs[REG_TRAPNO], uc->uc_mcontext.gregs[REG_ERR], code[0] == 0xcd);
+	say("signal %d, code %d, trap %lld, at int %d: %d", sig, info->si_code,
+	    uc->uc_mcontext.gregs[REG_TRAPNO], code[1], code[0] == 0xcd);
 	uc->uc_mcontext.gregs[REG_RIP] += 2;
 }
 
