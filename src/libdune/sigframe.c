@@ -274,6 +274,7 @@ void __dune_sigreturn(struct dune_percpu *pc)
 		cannot_return(pc, cs & ~3);
 	else if (!is_canonical(pc->run->regs.rip))
 		cannot_return(pc, 0);
+	mask = pc->restore_mask;
 	if (__atomic_load_n(&pc->deferred, __ATOMIC_ACQUIRE)) {
 		pc->deferred_mask = mask;
 		mask |= ~SIG_SYNC;

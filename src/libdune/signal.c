@@ -102,6 +102,8 @@ void __dune_force_info(struct dune_percpu *pc, const siginfo_t *info)
 	__dune_own4(SYS_rt_sigaction, sig, 0, &act, 8);
 	if (mask & bit || act.handler == SIG_IGN_) {
 		__dune_action_reset(pc->sigs, sig);
+		pc->deferred_mask &= ~bit;
+		pc->restore_mask &= ~bit;
 		__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &bit, 0, 8);
 	}
 	if (__dune_queue_signal(sig, info))
