@@ -54,14 +54,14 @@ static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
 		break;
 	case SYS_pselect6:
 	case SYS_io_pgetevents:
-		if (!r->r9 || __dune_copy_user(words, (const void *)r->r9, sizeof(words)))
+		if (!r->r9 || __dune_copy_in(words, r->r9, sizeof(words)))
 			return mask;
 		arg = words[0];
 		break;
 	case SYS_io_uring_enter:
 		arg = r->r8;
 		if (r->r10 & IORING_ENTER_EXT_ARG && arg) {
-			if (__dune_copy_user(words, (const void *)arg, sizeof(words)))
+			if (__dune_copy_in(words, arg, sizeof(words)))
 				return mask;
 			arg = words[0];	/* struct io_uring_getevents_arg */
 		}
@@ -69,7 +69,7 @@ static uint64_t call_mask(const struct dune_regs *r, uint64_t mask)
 	default:
 		return mask;
 	}
-	if (arg && !__dune_copy_user(words, (const void *)arg, 8))
+	if (arg && !__dune_copy_in(words, arg, 8))
 		mask = words[0] & ~SIG_KERNEL_ONLY;
 	return mask;
 }
@@ -324,7 +324,7 @@ static void correct_call_addr(const struct dune_percpu *pc, siginfo_t *info, uin
 static void interrupt_guest(struct dune_percpu *pc, int sig, siginfo_t *info,
 			    struct dune_ucontext *uc)
 {
-	bool interrupted = uc->rip == (uint64_t)__dune_call_done && (long)uc->rax == -EINTR;
+	bool called = uc->rip == (uint64_t)__dune_call_done;
 	uint64_t mask = thread_mask(pc, uc), base;
 
 	if (pc->masked & SIG_BIT(sig)) {
@@ -336,7 +336,14 @@ static void interrupt_guest(struct dune_percpu *pc, int sig, siginfo_t *info,
 		__dune_action_reset(pc->sigs, sig);
 	}
 	correct_call_addr(pc, info, uc->rip);
-	base = interrupted ? call_mask(&pc->run->regs, mask) : mask;
+	/*
+	 * The mask of a call is in place if a signal ended it.  io_uring_enter() may
+	 * have done something before, and says that: then the signal tells.
+	 */
+	if (called && ((long)uc->rax == -EINTR || mask & SIG_BIT(sig)))
+		base = call_mask(&pc->run->regs, mask);
+	else
+		base = mask;
 	if (!complete(pc, uc)) {
 		put_off(pc, sig, info, uc);
 		if (within(uc->rip, __dune_exec_check, __dune_exec_insn))
