@@ -158,6 +158,17 @@ def test_start(shell: Shell, plain: Callable[[str], str], name: str) -> None:
     assert (places(native.stderr)["cpl"], places(dune.stderr)["cpl"]) == (3, 0)
 
 
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_ways_to_execute(shell: Shell, plain: Callable[[str], str], user: str) -> None:
+    """By path, by descriptor, of memory, of scripts, of what is busy: from Dune mode too."""
+    text = f"cp {plain('execs')} . && chmod 777 . && cd . && su -s /bin/sh {user} -c '$RUN ./execs'"
+    native, dune = (shell(f"export RUN; {text}", run) for run in (ENV, DUNE_RUN))
+    assert native.status == 0
+    assert dune.stdout == native.stdout
+    assert dune.stderr == native.stderr.replace("cpl=3", "cpl=0")
+    assert dune.stderr.count("cpl=0") == native.stdout.count("A=b")
+
+
 def test_code_on_the_stack(shell: Shell, plain: Callable[[str], str]) -> None:
     """PT_GNU_STACK with the execute flag is honoured; without it the same code dies."""
     for run in (ENV, DUNE_RUN):

@@ -10,6 +10,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,7 +19,7 @@
 #include "local.h"
 
 #define HEAD_SIZE	256	/* what the kernel looks at (BINPRM_BUF_SIZE) */
-#define NR_OWN_ARGS	5	/* loader, "--as", argv[0], "--path", "--" */
+#define NR_OWN_ARGS	7	/* loader, "--as", argv[0], "--path", "--fd", its number, "--" */
 #define NR_STACK_ARGS	2048
 #define MAX_ARGS	(1UL << 20)
 
@@ -81,30 +82,141 @@ static bool is_privileged(int fd)
 	       __dune_syscall4(SYS_fgetxattr, fd, "security.capability", 0, 0) > 0;
 }
 
-static long open_quietly(const char *path, int flags)
+static long open_quietly(int dir, const char *path, int flags)
 {
-	return __dune_make_fd(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, 0);
+	return __dune_make_fd(SYS_openat, dir, (long)path, flags | O_CLOEXEC, 0);
 }
 
-/* Is @path something that the loader can load and the kernel would start? */
-static bool is_loadable(uint64_t path)
+/*
+ * Is the file open for writing?  Then it cannot be executed.  Who owns it, and the
+ * superuser, may ask for a lease, which would tell of a writer; nobody else is told.
+ * A writer that comes in this moment makes a signal that does nothing.
+ */
+static bool is_busy(int fd)
+{
+	long ret;
+
+	__dune_syscall3(SYS_fcntl, fd, F_SETSIG, SIGURG);
+	ret = __dune_syscall3(SYS_fcntl, fd, F_SETLEASE, F_RDLCK);
+	if (!ret)
+		__dune_syscall3(SYS_fcntl, fd, F_SETLEASE, F_UNLCK);
+	return ret == -EAGAIN;
+}
+
+/* What an exec names, and what the loader is told of it. */
+struct target {
+	uint64_t argv, envp;
+	uint64_t name;		/* what the program will find as its name */
+	long fd;		/* the file */
+	bool by_fd;		/* the loader cannot find it by its name */
+	bool name_ends;		/* and what executes cannot either: closed on exec */
+	char buf[4096];
+};
+
+/* Is it something that the loader can load and the kernel would start? */
+static bool is_loadable(const struct target *t)
 {
 	char head[HEAD_SIZE] __attribute__((aligned(8)));
-	bool ok = false;
-	long fd, len;
+	long len;
 
-	if (__dune_syscall4(SYS_faccessat, AT_FDCWD, path, X_OK, 0))
+	if (is_privileged((int)t->fd) || is_busy((int)t->fd))
 		return false;
-	fd = open_quietly((const char *)path, O_RDONLY | O_NONBLOCK);
-	if (fd < 0)
-		return false;
-	if (!is_privileged((int)fd)) {
-		len = __dune_syscall4(SYS_pread64, fd, head, sizeof(head), 0);
-		ok = is_elf64(head, len) ||
-		     (len > 2 && head[0] == '#' && head[1] == '!' && interpreter_there(head, len));
+	len = __dune_syscall4(SYS_pread64, t->fd, head, sizeof(head), 0);
+	return is_elf64(head, len) ||
+	       (len > 2 && head[0] == '#' && head[1] == '!' && !t->name_ends &&
+		interpreter_there(head, len));
+}
+
+static long put_string(char *buf, long at, long size, const char *s)
+{
+	while (at >= 0 && *s) {
+		if (at + 1 >= size)
+			return -1;
+		buf[at++] = *s++;
 	}
-	__dune_syscall3(SYS_close, fd, 0, 0);
-	return ok;
+	return at;
+}
+
+static long put_number(char *buf, long at, long size, unsigned int n)
+{
+	char digits[12];
+	int i = sizeof(digits);
+
+	digits[--i] = '\0';
+	do {
+		digits[--i] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	return put_string(buf, at, size, digits + i);
+}
+
+/* "/dev/fd/5" or "/dev/fd/5/path", as alloc_bprm() has it. */
+static bool name_by_fd(struct target *t, int dir, const char *path)
+{
+	long at = put_string(t->buf, 0, sizeof(t->buf), "/dev/fd/"), flags;
+
+	at = put_number(t->buf, at, sizeof(t->buf), (unsigned int)dir);
+	if (*path)
+		at = put_string(t->buf, at, sizeof(t->buf), "/");
+	at = put_string(t->buf, at, sizeof(t->buf), path);
+	if (at < 0)
+		return false;
+	t->buf[at] = '\0';
+	t->name = (uint64_t)t->buf;
+	t->by_fd = true;
+	flags = __dune_syscall3(SYS_fcntl, dir, F_GETFD, 0);
+	t->name_ends = flags < 0 || flags & FD_CLOEXEC;
+	return true;
+}
+
+static bool starts_with(const char *s, const char *with)
+{
+	while (*with && *s == *with) {
+		s++;
+		with++;
+	}
+	return !*with;
+}
+
+/*
+ * Where a call points to, opened; false: leave it to the kernel, which knows what is
+ * wrong.  To the loader /proc/self is itself, so it gets such a file by descriptor.
+ */
+static bool find(const struct dune_regs *r, struct target *t)
+{
+	bool at = r->rax == SYS_execveat;
+	long flags = at ? (int)r->r8 : 0;
+	int dir = at ? (int)r->rdi : AT_FDCWD, nofollow;
+	uint64_t given = at ? r->rsi : r->rdi;
+	const char *path = (const char *)given;
+
+	t->argv = at ? r->rdx : r->rsi;
+	t->envp = at ? r->r10 : r->rdx;
+	t->name = given;
+	t->by_fd = t->name_ends = false;
+	if (flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) ||
+	    __dune_syscall4(SYS_faccessat2, dir, path, X_OK, flags | AT_EACCESS))
+		return false;
+	nofollow = flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0;
+	if (!*path) {
+		char link[32];
+		long end = put_string(link, 0, sizeof(link), "/proc/self/fd/");
+
+		end = dir < 0 ? -1 : put_number(link, end, sizeof(link), (unsigned int)dir);
+		if (end < 0 || !name_by_fd(t, dir, path))
+			return false;
+		link[end] = '\0';
+		t->fd = open_quietly(AT_FDCWD, link, O_RDONLY | O_NONBLOCK);
+		return t->fd >= 0;
+	}
+	if (*path != '/' && dir != AT_FDCWD) {
+		if (!name_by_fd(t, dir, path))
+			return false;
+	} else if (starts_with(path, "/proc/")) {
+		t->by_fd = true;
+	}
+	t->fd = open_quietly(dir, path, O_RDONLY | O_NONBLOCK | nofollow);
+	return t->fd >= 0;
 }
 
 /*
@@ -139,7 +251,7 @@ static bool loader_works(void)
 	if (__dune_exec_fd < 0 ||
 	    __dune_syscall4(SYS_faccessat, AT_FDCWD, "/dev/dune", R_OK | W_OK, 0))
 		return false;
-	fd = open_quietly("/proc/thread-self/status", O_RDONLY);
+	fd = open_quietly(AT_FDCWD, "/proc/thread-self/status", O_RDONLY);
 	if (fd < 0)
 		return false;
 	len = __dune_syscall3(SYS_read, fd, status, sizeof(status));
@@ -159,28 +271,6 @@ static long count(uint64_t argv)
 			return (long)n;
 	}
 	return -E2BIG;
-}
-
-/*
- * A link of /proc that says where a file is: followed here, since to the loader
- * /proc/self is itself.  The path to load; 0: what it names has no path any more.
- */
-static uint64_t path_of(uint64_t path, char *buf, long size)
-{
-	static const char proc[] = "/proc/";
-	const char *given = (const char *)path;
-	long n;
-
-	for (n = 0; proc[n]; n++)
-		if (given[n] != proc[n])
-			return path;
-	n = __dune_syscall3(SYS_readlink, path, buf, size - 1);
-	if (n < 0)
-		return path;	/* not a link */
-	buf[n] = '\0';
-	if (buf[0] != '/' || __dune_syscall4(SYS_faccessat, AT_FDCWD, buf, X_OK, 0))
-		return 0;
-	return (uint64_t)buf;
 }
 
 /* What execve or execveat gets. */
@@ -234,54 +324,70 @@ static long load_plain(struct dune_percpu *pc)
 	return load(pc, &im);
 }
 
-static long start_loader(struct dune_percpu *pc, uint64_t path, uint64_t *args, long n)
+/* @args has room for @n strings, the loader's own and the end. */
+static long start_loader(struct dune_percpu *pc, const struct target *t, uint64_t *args, long n)
 {
-	const struct dune_regs *r = &pc->run->regs;
 	static const char name[] = "dune-run", as[] = "--as", is_path[] = "--path", dashes[] = "--",
-		empty[] = "";
-	struct image im = { SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)r->rdx,
+		by_fd[] = "--fd", empty[] = "";
+	struct image im = { SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)t->envp,
 			    AT_EMPTY_PATH };
 	uint64_t first = (uint64_t)empty;
+	char number[12];
+	long at = 0;
 
-	if (n && __dune_copy_in(&first, r->rsi, 8))
+	if (n && __dune_copy_in(&first, t->argv, 8))
 		return -EFAULT;
-	args[0] = (uint64_t)name;
-	args[1] = (uint64_t)as;
-	args[2] = first;
-	args[3] = (uint64_t)is_path;
-	args[4] = (uint64_t)dashes;
-	args[5] = path;
-	if (n > 1 && __dune_copy_in(&args[6], r->rsi + 8, 8 * (size_t)(n - 1)))
+	args[at++] = (uint64_t)name;
+	args[at++] = (uint64_t)as;
+	args[at++] = first;
+	args[at++] = (uint64_t)is_path;
+	if (t->by_fd) {
+		number[put_number(number, 0, sizeof(number), (unsigned int)t->fd)] = '\0';
+		args[at++] = (uint64_t)by_fd;
+		args[at++] = (uint64_t)number;
+		__dune_syscall3(SYS_fcntl, t->fd, F_SETFD, 0);
+	}
+	args[at++] = (uint64_t)dashes;
+	args[at++] = t->name;
+	if (n > 1 && __dune_copy_in(&args[at], t->argv + 8, 8 * (size_t)(n - 1)))
 		return -EFAULT;
-	args[n > 1 ? 6 + n - 1 : 6] = 0;
+	args[at + (n > 1 ? n - 1 : 0)] = 0;
 	return load(pc, &im);
 }
 
-/* execve(), execveat().  What the latter starts is outside Dune mode. */
-long __dune_exec(struct dune_percpu *pc)
+static long start_found(struct dune_percpu *pc, const struct target *t)
 {
-	const struct dune_regs *r = &pc->run->regs;
-	uint64_t few[NR_STACK_ARGS], path;
-	char link[4096];
-	long n, ret, size, p;
+	uint64_t few[NR_STACK_ARGS];
+	long n = t->argv ? count(t->argv) : 0, size, p, ret;
 
-	if (r->rax != SYS_execve || __dune_filtered || !loader_works() || !is_loadable(r->rdi))
-		return load_plain(pc);
-	path = path_of(r->rdi, link, sizeof(link));
-	if (!path)
-		return load_plain(pc);
-	n = r->rsi ? count(r->rsi) : 0;
 	if (n < 0)
 		return n;
 	if (n + NR_OWN_ARGS + 2 <= NR_STACK_ARGS)
-		return start_loader(pc, path, few, n);
-
+		return start_loader(pc, t, few, n);
 	size = (n + NR_OWN_ARGS + 2) * 8;
 	p = __dune_syscall6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			    -1, 0);
 	if (p < 0 && p > -4096)
 		return p;
-	ret = start_loader(pc, path, (uint64_t *)p, n);
+	ret = start_loader(pc, t, (uint64_t *)p, n);
 	__dune_syscall3(SYS_munmap, p, size, 0);
+	return ret;
+}
+
+/* execve(), execveat() */
+long __dune_exec(struct dune_percpu *pc)
+{
+	struct target t;
+	long ret;
+
+	if (__dune_filtered || !loader_works() || !find(&pc->run->regs, &t))
+		return load_plain(pc);
+	if (!is_loadable(&t)) {
+		__dune_own3(SYS_close, t.fd, 0, 0);
+		return load_plain(pc);
+	}
+	t.fd = __dune_raise_fd((int)t.fd);
+	ret = start_found(pc, &t);
+	__dune_own3(SYS_close, t.fd, 0, 0);
 	return ret;
 }

@@ -120,7 +120,8 @@ static int open_command(struct command *c, const char *path, const char *argv0)
 	for (int depth = 0; ; depth++) {
 		char *head = c->heads[depth];
 		struct script_line line;
-		int ret, fd = open_exec(c, file);
+		int ret, fd = depth || c->given < 0 ? open_exec(c, file) :
+			      fcntl(c->given, F_DUPFD_CLOEXEC, 0);
 
 		if (fd < 0)
 			return fd;
@@ -195,13 +196,15 @@ static int search_path(struct command *c, const char *name, const char *argv0)
 
 /*
  * @search: as execvp(); otherwise @name is a path, as for execve().
- * @argv0: NULL: the name.
+ * @argv0: NULL: the name.  @given: a descriptor of the file that @name means, or -1.
  */
-int command_find(struct command *c, const char *name, const char *argv0, bool search)
+int command_find(struct command *c, const char *name, const char *argv0, bool search,
+		 int given)
 {
 	int ret;
 
 	c->program.fd = c->interp.fd = -1;
+	c->given = given;
 	if (!argv0)
 		argv0 = name;
 	if (!*name)

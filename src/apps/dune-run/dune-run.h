@@ -53,6 +53,7 @@ struct command {
 	const char *argv0;	/* what execve() would be given there, */
 	const char *script;	/* and behind it, before the arguments; or NULL */
 	struct elf_file program, interp;
+	int given;		/* a descriptor of the file to start; -1: none */
 
 	/* For the message when it cannot be started. */
 	const char *culprit;	/* the file the error is about */
@@ -81,7 +82,8 @@ struct script_line {
 int script_parse(char head[HEAD_SIZE], struct script_line *line);
 
 /* command.c */
-int command_find(struct command *c, const char *name, const char *argv0, bool search);
+int command_find(struct command *c, const char *name, const char *argv0, bool search,
+		 int given);
 
 /* elf.c */
 bool elf_magic(const char head[HEAD_SIZE]);
@@ -102,6 +104,7 @@ int map_exec_stack(const struct elf_file *e);
 int stack_build(struct stack_image *s, const struct command *c, char **args, char **envp);
 
 /* identity.c */
+int descriptor_of(const char *path);
 int identity_set(const struct command *c, const struct stack_image *s, int *exe_error);
 
 /* self.c */
@@ -110,8 +113,14 @@ int self_detach(void);
 
 /* inject.c */
 bool may_name_executable(void);
-int inject(const char *path, char **argv, char **envp, const char *loader, bool verify,
-	   bool *executed);
+struct start {
+	const char *path;
+	int fd;			/* the file, if the path does not lead to it; or -1 */
+	char **argv, **envp;
+	const char *loader;	/* for what the program executes; "": nothing */
+	bool verify;
+};
+int inject(const struct start *s, bool *executed);
 
 /* where.c */
 struct line {

@@ -2,12 +2,16 @@
 /*
  * What the kernel shows of the process: name, arguments, executable, heap.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "dune-run.h"
 
@@ -61,10 +65,50 @@ static int set_with_exe(struct prctl_mm_map *mm, int fd)
 	return ret ? ret : set_mm(mm, fd);
 }
 
-static void set_name(const char *path)
+/* The number in "/dev/fd/NUMBER", as execveat() names a descriptor; -1: another path. */
+int descriptor_of(const char *path)
 {
-	const char *slash = strrchr(path, '/');
+	static const char folder[] = "/dev/fd/";
+	const char *digits = path + sizeof(folder) - 1;
+	char *end;
+	long fd;
 
+	if (strncmp(path, folder, sizeof(folder) - 1) || !isdigit((unsigned char)*digits))
+		return -1;
+	fd = strtol(digits, &end, 10);
+	return *end || fd > INT_MAX ? -1 : (int)fd;
+}
+
+/*
+ * What is executed by descriptor is called by the file's own name since 6.14, and by
+ * the number before.  dune-run was started so itself then.
+ */
+static bool named_by_file(void)
+{
+	char own[17] = "";
+
+	prctl(PR_GET_NAME, own);
+	return !isdigit((unsigned char)own[0]);
+}
+
+static void set_name(const struct command *c)
+{
+	const char *path = c->path, *slash;
+	char link[32], file[PATH_MAX + 1], *deleted;
+	ssize_t n = -1;
+
+	if (c->given >= 0 && descriptor_of(path) >= 0 && named_by_file()) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", c->program.fd);
+		n = readlink(link, file, sizeof(file) - 1);
+	}
+	if (n > 0) {
+		file[n] = '\0';
+		deleted = strstr(file, " (deleted)");
+		if (deleted && !deleted[10])
+			*deleted = '\0';
+		path = file;
+	}
+	slash = strrchr(path, '/');
 	prctl(PR_SET_NAME, slash ? slash + 1 : path, 0, 0, 0);
 }
 
@@ -89,7 +133,7 @@ int identity_set(const struct command *c, const struct stack_image *s, int *exe_
 
 	bool same = is_own_file(c->program.fd);
 
-	set_name(c->path);
+	set_name(c);
 	set_segments(&mm, &c->program);
 	*exe_error = same ? 0 : set_with_exe(&mm, c->program.fd);
 	return same || *exe_error ? set_mm(&mm, -1) : 0;

@@ -234,12 +234,18 @@ static bool inherits_orphans(void)
 	return subreaper || getpid() == 1;
 }
 
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 /*
- * Execute @argv with a helper at hand.  Returns only if that cannot be: why there is
+ * Execute *@s with a helper at hand.  Returns only if that cannot be: why there is
  * no helper, or, with *@executed set, what execve() said.
  */
-int inject(const char *path, char **argv, char **envp, const char *loader, bool verify,
-	   bool *executed)
+int inject(const struct start *s, bool *executed)
 {
 	static struct inside_args args;
 	int link = -1, helper, answer = EIO, ret;
@@ -247,10 +253,16 @@ int inject(const char *path, char **argv, char **envp, const char *loader, bool 
 	*executed = false;
 	if (inherits_orphans())
 		return -ECHILD;
-	args.verify = verify;
-	if (strlen(loader) >= sizeof(args.loader))
+	args.verify = s->verify;
+	if (strlen(s->loader) >= sizeof(args.loader))
 		return -ENAMETOOLONG;
-	strcpy(args.loader, loader);
+	strcpy(args.loader, s->loader);
+	if (s->fd >= 0 && descriptor_of(s->path) < 0) {
+		if (strlen(s->path) >= sizeof(args.path))
+			return -ENAMETOOLONG;
+		strcpy(args.path, s->path);
+		strncpy(args.name, last_part(s->path), sizeof(args.name) - 1);
+	}
 	ret = start_helper(&link, &args);
 	if (!ret && !hear(link, &helper))
 		ret = -EIO;
@@ -265,6 +277,9 @@ int inject(const char *path, char **argv, char **envp, const char *loader, bool 
 	if (ret)
 		return ret;
 	*executed = true;
-	execve(path, argv, envp);
+	if (s->fd >= 0)
+		syscall(SYS_execveat, s->fd, "", s->argv, s->envp, AT_EMPTY_PATH);
+	else
+		execve(s->path, s->argv, s->envp);
 	return -errno;
 }

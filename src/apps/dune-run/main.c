@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 
 struct options {
 	const char *argv0;
+	int fd;			/* of the file to start, -1: PROG says it */
 	bool follow;
 	bool search;
 	bool verify;
@@ -33,6 +35,7 @@ static const char help[] =
 	"Run PROG in Dune mode: ring 0 of a vCPU, in an ordinary process.\n"
 	"\n"
 	"  --as NAME     give PROG the name NAME (argv[0])\n"
+	"  --fd NUMBER   start the file behind this descriptor, and close it\n"
 	"  --no-follow   programs that PROG executes run outside Dune mode\n"
 	"  --path        PROG is a path: no search in PATH, no shell for plain text\n"
 	"  --verify      before PROG starts, say on standard error where it runs\n"
@@ -78,16 +81,30 @@ static const char *value_of(const char *option, char ***arg)
 	return **arg;
 }
 
+static int descriptor(const char *number)
+{
+	char *end;
+	long fd = strtol(number, &end, 10);
+
+	if (!*number || *end || fd < 0 || fcntl((int)fd, F_GETFD) < 0)
+		die(EXIT_OWN, "--fd %s: no open descriptor\n  next: dune-run --help", number);
+	return (int)fd;
+}
+
 static struct options parse(char **argv)
 {
-	struct options o = { .follow = true, .search = true };
+	struct options o = { .fd = -1, .follow = true, .search = true };
 	char **arg;
 
 	for (arg = argv + 1; *arg && **arg == '-'; arg++) {
 		const char *value = value_of("--as", &arg);
 
+		const char *number = value ? NULL : value_of("--fd", &arg);
+
 		if (value)
 			o.argv0 = value;
+		else if (number)
+			o.fd = descriptor(number);
 		else if (!strcmp(*arg, "--no-follow"))
 			o.follow = false;
 		else if (!strcmp(*arg, "--path"))
@@ -192,35 +209,76 @@ static void cannot_init(int err)
 		die(EXIT_OWN, "%s (%s)", advice(err), strerror(-err));
 }
 
+static bool leads_to(const char *path, int fd)
+{
+	struct stat by_path, st;
+
+	return !stat(path, &by_path) && !fstat(fd, &st) && st.st_dev == by_path.st_dev &&
+	       st.st_ino == by_path.st_ino;
+}
+
+/* Let go of the number of a file that stays open. */
+static void make_way(struct elf_file *e, int number)
+{
+	int other = e->fd == number && number >= 0 ?
+		    fcntl(number, F_DUPFD_CLOEXEC, number + 1) : -1;
+
+	if (other < 0)
+		return;
+	close(number);
+	e->fd = other;
+}
+
+/*
+ * What to execute in place of the path, which may lead elsewhere from here: a descriptor,
+ * by the number that it had; -1: the path.
+ */
+static int executable_fd(struct command *c, int fd)
+{
+	int number = descriptor_of(c->path);
+
+	if (leads_to(c->path, fd))
+		return number;
+	make_way(&c->program, number);
+	make_way(&c->interp, number);
+	if (number >= 0 && fcntl(number, F_GETFD) < 0 && dup3(fd, number, O_CLOEXEC) == number)
+		return number;
+	return fd;
+}
+
 /*
  * Let the kernel load the program.  Returns why no helper could be had: then it is
  * loaded here, and /proc/self/exe names dune-run.
  */
 static int execute(struct command *c, const struct options *o, const char *name, char **envp)
 {
+	struct start s = { .path = c->path, .fd = -1, .envp = envp, .verify = o->verify };
 	size_t n = 0;
-	char **argv, **out;
+	char **out;
 	bool executed;
 	int ret, fd;
 
 	while (o->command[n])
 		n++;
-	argv = out = calloc(n + 2, sizeof(*argv));
-	if (!argv)
+	s.argv = out = calloc(n + 2, sizeof(*out));
+	if (!out)
 		die(EXIT_OWN, "out of memory");
 	*out++ = (char *)c->argv0;
 	if (c->script)
 		*out++ = (char *)c->script;
-	memcpy(out, o->command + 1, (n - 1) * sizeof(*argv));
+	memcpy(out, o->command + 1, (n - 1) * sizeof(*out));
 
 	/* What can go wrong with the device is better said now. */
 	fd = open("/dev/dune", O_RDWR | O_CLOEXEC);
 	cannot_init(fd < 0 ? -errno : 0);
 	close(fd);
-	ret = inject(c->path, argv, envp, o->follow ? own_path() : "", o->verify, &executed);
+	if (o->fd >= 0)
+		s.fd = executable_fd(c, o->fd);
+	s.loader = o->follow ? own_path() : "";
+	ret = inject(&s, &executed);
 	if (executed)
 		cannot_start(c, name, ret);
-	free(argv);
+	free(s.argv);
 	return ret;
 }
 
@@ -247,11 +305,15 @@ int main(int argc, char **argv, char **envp)
 	int ret, exe_error, no_helper = 0;
 
 	(void)argc;
-	ret = command_find(&command, name, o.argv0, o.search);
+	ret = command_find(&command, name, o.argv0, o.search, o.fd);
 	if (ret)
 		cannot_start(&command, name, ret);
+	if (o.fd >= 0)
+		fcntl(o.fd, F_SETFD, FD_CLOEXEC);
 	if (!dune_in_guest() && !may_name_executable())
 		no_helper = execute(&command, &o, name, envp);
+	if (o.fd >= 0)
+		close(o.fd);
 	map_command(&command, name);
 	ret = stack_build(&stack, &command, o.command + 1, envp);
 	if (ret)

@@ -14,6 +14,8 @@
 struct inside_args {
 	uint64_t sp, entry;	/* of the program, as the kernel set them */
 	uint32_t verify;
+	char name[16];		/* for PR_SET_NAME; "": the kernel's choice is right, */
+	char path[PATH_MAX];	/* and AT_EXECFN too */
 	char loader[PATH_MAX];	/* for what the program executes; "": nothing */
 };
 

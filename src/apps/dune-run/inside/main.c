@@ -3,6 +3,7 @@
  * In the program's process, before its first instruction.
  */
 #include <libdune/dune.h>
+#include <linux/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -26,6 +27,20 @@ static void __attribute__((noreturn)) fail(const char *what, int err)
 		syscall(SYS_exit_group, EXIT_OWN);
 }
 
+/* The kernel was given a descriptor in place of the path. */
+static void name(const struct inside_args *args)
+{
+	const uint64_t *word = (const uint64_t *)args->sp;
+	Elf64_auxv_t *av;
+
+	for (word += *word + 2; *word; word++)	/* argc, argv, envp */
+		;
+	for (av = (Elf64_auxv_t *)(word + 1); av->a_type != AT_NULL; av++)
+		if (av->a_type == AT_EXECFN)
+			av->a_un.a_val = (uint64_t)args->path;
+	syscall(SYS_prctl, PR_SET_NAME, args->name);
+}
+
 void __attribute__((noreturn)) inside(const struct inside_args *args);
 
 void inside(const struct inside_args *args)
@@ -34,6 +49,8 @@ void inside(const struct inside_args *args)
 
 	if (ret)
 		fail("opening /dev/dune", ret);
+	if (args->name[0])
+		name(args);
 	if (args->loader[0])
 		ret = dune_exec_through(args->loader);
 	if (ret)

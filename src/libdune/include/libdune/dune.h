@@ -184,8 +184,9 @@ bool dune_in_guest(void);
  *
  * Each later execve(PATH, ARGV, ENVP) from Dune mode of a 64-bit ELF program or
  * of a script becomes an execve of the loader, with the same environment and the
- * arguments "--as" ARGV[0] "--path" "--" PATH ARGV[1]...  Programs with set-user-ID or
- * file capabilities, other formats and execveat() start natively, and so does
+ * arguments "--as" ARGV[0] "--path" "--" PATH ARGV[1]...  execveat() too; a file that
+ * PATH does not lead to from the loader comes as "--fd" NUMBER, before "--".  Programs
+ * with set-user-ID or file capabilities and other formats start natively, and so does
  * what a traced thread executes (a debugger means the program) or a process that
  * has installed a seccomp filter (it may forbid the loader's calls).  The loader is
  * found once, now: a later chroot() does not hide it.  For all threads and, by
