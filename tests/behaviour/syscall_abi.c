@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -140,6 +141,19 @@ static bool refused_calls(void)
 	       syscall(SYS_prctl, PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0) == -1 && errno == EINVAL;
 }
 
+/* As on a CPU without protection keys. */
+static bool no_protection_keys(void)
+{
+	uint32_t a = 7, b, c = 0, d;
+	void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	return !(c & 1U << 4) &&	/* OSPKE */
+	       !syscall(SYS_pkey_mprotect, page, 4096, PROT_READ | PROT_WRITE, -1) &&
+	       syscall(SYS_pkey_mprotect, page, 4096, PROT_READ, 1) == -1 && errno == EINVAL &&
+	       syscall(SYS_pkey_free, 1) == -1 && errno == EINVAL;
+}
+
 static bool bystanders_survive(uint64_t *flags_wrong)
 {
 	static const uint64_t flags[] = { 0x202, 0x202 | 0x8d5, 0x202 | 0x400, 0x202 | 0xcd5 };
@@ -260,7 +274,7 @@ int main(void)
 	struct child reference = child_start(native_table, native);
 	uint64_t flags_wrong;
 
-	ktap_plan(DUNE_TEST_ENTER + 14 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 15 + DUNE_TEST_LEAVE);
 	child_go(&reference);
 
 	int status = child_wait(&reference);
@@ -275,6 +289,7 @@ int main(void)
 	ktap_ok(bystanders_survive(&flags_wrong), "registers other than RAX, RCX, R11 are preserved");
 	ktap_eq(flags_wrong, 0, "the flags are preserved, DF included");
 	compare_tables(native);
+	ktap_ok(no_protection_keys(), "there are no protection keys");
 	ktap_ok(refused_calls(), "modify_ldt, iopl, ioperm, rseq, pkey_alloc and faulting RDTSC are refused");
 	one_exit_per_call();
 	return dune_test_done();
