@@ -29,13 +29,16 @@ static const u16 allowed[] = {
 	__NR_sched_yield, __NR_getrandom, __NR_futex,
 };
 
-/* Does it read and write nothing but what is the thread's own? */
-static bool is_private(u64 nr)
-{
-	return nr == __NR_getpid || nr == __NR_gettid || nr == __NR_getuid || nr == __NR_geteuid ||
-	       nr == __NR_getgid || nr == __NR_getegid || nr == __NR_clock_gettime ||
-	       nr == __NR_gettimeofday;
-}
+/* Those that read and write nothing but what is the thread's own, as a bitmap. */
+#define BIT_IF(word, nr)	((nr) / BITS_PER_LONG == (word) ? BIT((nr) % BITS_PER_LONG) : 0)
+#define PRIVATE(word)									\
+	(BIT_IF(word, __NR_getpid) | BIT_IF(word, __NR_gettid) | BIT_IF(word, __NR_getuid) |	\
+	 BIT_IF(word, __NR_geteuid) | BIT_IF(word, __NR_getgid) | BIT_IF(word, __NR_getegid) |	\
+	 BIT_IF(word, __NR_clock_gettime) | BIT_IF(word, __NR_gettimeofday))
+
+static const unsigned long private_calls[BITS_TO_LONGS(DUNE_NR_FAST_CALLS)] = {
+	PRIVATE(0), PRIVATE(1), PRIVATE(2), PRIVATE(3),
+};
 
 /* Waiting may be restarted with what is left of the time; waking up is over at once. */
 static bool is_long_futex(u64 nr, u64 op)
@@ -86,7 +89,7 @@ int dune_fast_call(struct dune_vcpu *vcpu)
 	args->r8 = r->r8;
 	args->r9 = r->r9;
 	ret = static_call(dune_sys_call)(args, nr);
-	vcpu->flush_l1d |= !is_private(nr);
+	vcpu->flush_l1d |= !test_bit(nr, private_calls);
 
 	if (unlikely(ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
 		return ret == -ERESTART_RESTARTBLOCK ? -ERESTARTNOHAND : ret;

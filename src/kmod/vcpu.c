@@ -234,7 +234,7 @@ static int handle_exit(struct dune_vcpu *vcpu)
 }
 
 /* Copy from the shared page once: it may change under our eyes. */
-static void read_shared(void *dst, const void *src, size_t size)
+static __always_inline void read_shared(void *dst, const void *src, size_t size)
 {
 	memcpy(dst, src, size);
 	barrier();
@@ -252,9 +252,9 @@ static int take_inject(struct dune_vcpu *vcpu)
 {
 	struct dune_inject in;
 
-	read_shared(&in, &vcpu->run->inject, sizeof(in));
-	if (!in.valid)
+	if (!READ_ONCE(vcpu->run->inject.valid))
 		return 0;
+	read_shared(&in, &vcpu->run->inject, sizeof(in));
 	/* Vectors up to 31 are exceptions, except the NMI. */
 	if (in.vector > 31 || in.vector == X86_TRAP_NMI)
 		return -EINVAL;

@@ -342,13 +342,13 @@ void vmx_put(struct dune_vcpu *vcpu)
 
 static void leave_host(struct vmx_vcpu *v)
 {
-	u16 ldt;
+	unsigned int ldt;
 	u64 val;
 
 	if (unlikely(!v->lent))
 		vmx_lend(v);
 	/* Another thread that calls modify_ldt() loads it here by an interrupt. */
-	store_ldt(ldt);
+	asm volatile("sldt %0" : "=r" (ldt));
 	if (unlikely(ldt))
 		v->host_ldt = ldt;
 	if (vmx_has_debugctl)
