@@ -15,7 +15,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#define STEP		(24L * 1024)
+#define STEP		(32L * 1024)
 #define STEPS		48
 #define LEAK_KIB	1024
 #define TOUCHED		(256L * 1024)
