@@ -135,6 +135,31 @@ def test_a_cpu_goes_and_comes_back_under_a_dune_process(
     dune_module.unload_module(guest)
 
 
+def test_the_machine_sleeps_under_a_dune_process(
+    guest: Machine,
+    cell: Cell,
+    cpu_state: Callable[[], str],
+    dune_process: DuneProcess,
+    in_guest: InGuest,
+) -> None:
+    """Suspended and awake again: the process goes on, new ones come, the module goes.
+
+    pm_test ends the way to sleep once processes are frozen, after the module was told.
+    """
+    dune_process.start(4)
+    in_guest(
+        "echo 1 >/sys/module/suspend/parameters/pm_test_delay; "
+        "echo freezer >/sys/power/pm_test && echo freeze >/sys/power/state; "
+        "slept=$?; echo none >/sys/power/pm_test; exit $slept"
+    )
+    assert all(switched_on(cpu_state(), cell.vendor))
+    assert dune_process.status() == "0"
+    assert not any(switched_on(cpu_state(), cell.vendor))
+    dune_process.start(0)
+    assert dune_process.status() == "0"
+    dune_module.unload_module(guest)
+
+
 @pytest.mark.only_vendors("amd")
 def test_msr_device_agrees(guest: Machine, in_guest: InGuest) -> None:
     """The same through /dev/cpu/*/msr, which knows EFER (0xc0000080) but no CR4."""

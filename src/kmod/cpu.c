@@ -17,6 +17,7 @@
 #include <linux/percpu.h>
 #include <linux/reboot.h>
 #include <linux/smp.h>
+#include <linux/suspend.h>
 
 #include "compat.h"
 #include "dune.h"
@@ -25,8 +26,8 @@ static DEFINE_MUTEX(cpu_mutex);
 static unsigned int cpu_users;		/* cpu_mutex */
 static int cpuhp_state;
 DEFINE_PER_CPU(bool, dune_cpu_is_on);	/* its own CPU, IRQs off */
-static atomic_t cpu_failures;
-static int cpu_error;			/* of the CPU that failed last */
+static bool cpus_asleep;		/* cpu_mutex */
+static int cpu_error;			/* of a CPU that failed, 0 none did */
 
 static void cpu_on(void *unused)
 {
@@ -36,8 +37,7 @@ static void cpu_on(void *unused)
 		return;
 	ret = dune_ops->cpu_on();
 	if (ret) {
-		cpu_error = ret;
-		atomic_inc(&cpu_failures);
+		WRITE_ONCE(cpu_error, ret);
 		return;
 	}
 	__this_cpu_write(dune_cpu_is_on, true);
@@ -61,16 +61,15 @@ int dune_cpu_get(void)
 	int ret = 0;
 
 	mutex_lock(&cpu_mutex);
-	if (cpu_users)
+	if (cpu_users || cpus_asleep)
 		goto out;
 
 	cpus_read_lock();
-	atomic_set(&cpu_failures, 0);
+	cpu_error = 0;
 	on_each_cpu(cpu_on, NULL, 1);
-	if (atomic_read(&cpu_failures)) {
-		ret = cpu_error;
+	ret = READ_ONCE(cpu_error);
+	if (ret)
 		on_each_cpu(cpu_off, NULL, 1);
-	}
 	cpus_read_unlock();
 
 	if (ret == -EBUSY)
@@ -102,7 +101,7 @@ void dune_cpu_put(void)
  */
 static int hotplug_online(unsigned int cpu)
 {
-	if (!READ_ONCE(cpu_users))
+	if (!READ_ONCE(cpu_users) || READ_ONCE(cpus_asleep))
 		return 0;
 	smp_call_function_single(cpu, cpu_on, NULL, 1);
 	return per_cpu(dune_cpu_is_on, cpu) ? 0 : -EBUSY;
@@ -127,6 +126,25 @@ static struct notifier_block cpu_reboot_nb = {
 	.notifier_call = cpu_reboot,
 };
 
+/*
+ * The boot CPU comes back from sleep without the extension, unlike the others,
+ * which go through hotplug: off before, on again when all are awake.
+ */
+static int cpu_sleep(struct notifier_block *nb, unsigned long val, void *v)
+{
+	mutex_lock(&cpu_mutex);
+	cpus_asleep = val == PM_SUSPEND_PREPARE || val == PM_HIBERNATION_PREPARE ||
+		      val == PM_RESTORE_PREPARE;
+	if (cpu_users)
+		on_each_cpu(cpus_asleep ? cpu_off : cpu_on, NULL, 1);
+	mutex_unlock(&cpu_mutex);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block cpu_sleep_nb = {
+	.notifier_call = cpu_sleep,
+};
+
 int dune_cpu_init(void)
 {
 	int ret;
@@ -137,11 +155,13 @@ int dune_cpu_init(void)
 		return ret;
 	cpuhp_state = ret;
 	register_reboot_notifier(&cpu_reboot_nb);
+	register_pm_notifier(&cpu_sleep_nb);
 	return 0;
 }
 
 void dune_cpu_exit(void)
 {
+	unregister_pm_notifier(&cpu_sleep_nb);
 	unregister_reboot_notifier(&cpu_reboot_nb);
 	cpuhp_remove_state_nocalls(cpuhp_state);
 	WARN_ON(cpu_users);

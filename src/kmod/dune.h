@@ -269,7 +269,6 @@ void dune_cpu_exit(void);
 
 /* vm.c */
 struct dune_vm *dune_vm_get(struct mm_struct *mm);
-void dune_vm_put(struct dune_vm *vm);
 int dune_vm_map_window(struct dune_vm *vm, u64 hva, struct dune_window *win);
 int dune_vm_set_windows(struct dune_vm *vm, const u64 *hvas, unsigned int nr);
 bool dune_gpa_to_hva(struct dune_vm *vm, u64 gpa, u64 *hva);

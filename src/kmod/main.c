@@ -43,7 +43,9 @@ static int dune_open(struct inode *inode, struct file *file)
 
 static int dune_release(struct inode *inode, struct file *file)
 {
-	dune_vm_put(file->private_data);
+	struct dune_vm *vm = file->private_data;
+
+	mmu_notifier_put(&vm->mn);
 	dune_cpu_put();
 	return 0;
 }

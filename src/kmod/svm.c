@@ -97,17 +97,11 @@ static void svm_free_cpus(void)
 	free_pages((unsigned long)iopm, get_order(IOPM_SIZE));
 }
 
-/* Two bits an MSR: read, write (APM 15.11). */
+/* Two bits an MSR: read, write; those from 0xc0000000 on (APM 15.11). */
 static void msrpm_allow(u32 msr)
 {
-	u32 bit;
+	u32 bit = 0x4000 + 2 * (msr - 0xc0000000);
 
-	if (msr < 0x2000)
-		bit = 2 * msr;
-	else if (msr >= 0xc0000000 && msr < 0xc0002000)
-		bit = 0x4000 + 2 * (msr - 0xc0000000);
-	else
-		bit = 0x8000 + 2 * (msr - 0xc0010000);
 	__clear_bit(bit, msrpm);
 	__clear_bit(bit + 1, msrpm);
 }

@@ -133,18 +133,14 @@ static const struct mmu_notifier_ops vm_mn_ops = {
 /**
  * dune_vm_get - the VM of @mm, made if there is none
  *
- * Takes mmap_lock for writing.  Return: a counted VM or an ERR_PTR.
+ * Takes mmap_lock for writing.  Return: an ERR_PTR, or a VM that is counted:
+ * mmu_notifier_put() gives it back.
  */
 struct dune_vm *dune_vm_get(struct mm_struct *mm)
 {
 	struct mmu_notifier *mn = mmu_notifier_get(&vm_mn_ops, mm);
 
 	return IS_ERR(mn) ? ERR_CAST(mn) : to_vm(mn);
-}
-
-void dune_vm_put(struct dune_vm *vm)
-{
-	mmu_notifier_put(&vm->mn);
 }
 
 /* Window @i shows @gib.  -EBUSY: another one does already.  window_mutex is held. */

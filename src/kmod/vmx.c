@@ -282,8 +282,10 @@ static int vmx_cpu_on(void)
 
 	if (__read_cr4() & X86_CR4_VMXE)
 		return -EBUSY;
-	for (i = 0; i < NR_MSRS; i++)
-		rdmsrq(vmx_own_msrs[i], c->msr[i]);
+	/* Once: they stay as they are, and later a vCPU may have them on loan. */
+	if (!c->msr[0])
+		for (i = 0; i < NR_MSRS; i++)
+			rdmsrq(vmx_own_msrs[i], c->msr[i]);
 
 	/* Where Intel PT cannot trace in VMX operation, VMXON would fault. */
 	dune_pt_handle_vmx(1);

@@ -19,11 +19,9 @@
 #define AR_DATA(dpl)	(0xc093 | (dpl) << 5)
 #define AR_TSS64_BUSY	0x008b
 
-/* Where dune_state has vmx_own_msrs[]. */
-static const size_t own_msrs_state[NR_MSRS] = {
-	offsetof(struct dune_state, star), offsetof(struct dune_state, lstar),
-	offsetof(struct dune_state, cstar), offsetof(struct dune_state, sfmask),
-};
+/* Where dune_state has vmx_own_msrs[], in the same order. */
+#define OWN_MSRS	offsetof(struct dune_state, star)
+static_assert(offsetofend(struct dune_state, sfmask) - OWN_MSRS == NR_MSRS * sizeof(u64));
 
 static DEFINE_IDA(vpids);
 
@@ -191,8 +189,7 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 	preempt_enable();
 
-	for (i = 0; i < NR_MSRS; i++)
-		v->msr[i] = *(u64 *)((void *)st + own_msrs_state[i]);
+	memcpy(v->msr, (void *)st + OWN_MSRS, sizeof(v->msr));
 	v->kernel_gs_base = st->kernel_gs_base;
 	vcpu->flush = true;
 }
@@ -209,8 +206,7 @@ void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
 		memcpy((void *)st + state_fields[i].offset, &val, state_fields[i].size);
 	}
 	preempt_enable();
-	for (i = 0; i < NR_MSRS; i++)
-		*(u64 *)((void *)st + own_msrs_state[i]) = v->msr[i];
+	memcpy((void *)st + OWN_MSRS, v->msr, sizeof(v->msr));
 	st->cr0 = v->cr0;
 	st->cr4 = v->cr4;
 	st->kernel_gs_base = v->kernel_gs_base;
