@@ -28,6 +28,7 @@
 #include <linux/mutex.h>
 #include <linux/preempt.h>
 #include <linux/spinlock.h>
+#include <linux/static_call.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
 #include <asm/processor-flags.h>
@@ -234,6 +235,8 @@ struct dune_ops {
 
 extern const struct dune_ops *dune_ops;	/* chosen at load, constant after */
 extern struct dune_ops dune_vmx_ops, dune_svm_ops;
+/* dune_ops->enter, without an indirect branch on the way of every exit */
+DECLARE_STATIC_CALL(dune_enter, *((struct dune_ops *)NULL)->enter);
 
 /* RFLAGS a guest may have: everything but VM, VIF, VIP and reserved bits. */
 static inline u64 dune_rflags(u64 flags)

@@ -19,6 +19,7 @@
 #include "ksyms.h"
 
 const struct dune_ops *dune_ops __ro_after_init;
+DEFINE_STATIC_CALL_NULL(dune_enter, *((struct dune_ops *)NULL)->enter);
 
 static int dune_open(struct inode *inode, struct file *file)
 {
@@ -184,6 +185,7 @@ static int __init dune_init(void)
 		goto err_cpu;
 	dune_stats_init();
 	dune_ksyms_init();
+	static_call_update(dune_enter, dune_ops->enter);
 	preempt_notifier_inc();
 	ret = misc_register(&dune_dev);
 	if (ret)

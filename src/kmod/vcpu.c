@@ -127,7 +127,7 @@ static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
 	if (*exit_tsc)
 		stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
 
-	dune_ops->enter(vcpu);
+	static_call(dune_enter)(vcpu);
 
 	*exit_tsc = rdtsc();
 	stats->guest_ticks += *exit_tsc - tsc;
@@ -162,11 +162,9 @@ static int handle_fault(struct dune_vcpu *vcpu)
 	int ret = dune_mmu_fault(vcpu, &vcpu->run->fault);
 
 	vcpu->flush_l1d = true;
-	if (ret == -EFAULT)
-		return report(vcpu, DUNE_EXIT_FAULT);
-	if (ret == -EINTR)
-		return report(vcpu, DUNE_EXIT_INTERRUPTED);
-	return RUN_AGAIN;
+	if (ret >= 0)
+		return RUN_AGAIN;
+	return report(vcpu, ret == -EFAULT ? DUNE_EXIT_FAULT : DUNE_EXIT_INTERRUPTED);
 }
 
 /*
