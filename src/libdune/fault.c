@@ -118,12 +118,16 @@ static void replay(struct dune_percpu *pc, const struct dune_fault *f)
 	if (on_ist(pc->run->regs.rip))
 		__dune_message("the stack at %p cannot take a trap frame\n", (void *)f->hva);
 
-	if (f->access & DUNE_ACCESS_WRITE)
+	if (f->access & DUNE_ACCESS_WRITE) {
+		/* What QEMU's TCG reports as a read when it has one CPU: it reads first. */
+		pc->trap.err = FEC_W;
 		replay_by(pc, __dune_replay_write, f->hva);
-	else if (f->access & DUNE_ACCESS_EXEC)
+		pc->trap.err = 0;
+	} else if (f->access & DUNE_ACCESS_EXEC) {
 		replay_exec(pc, f, refusals);
-	else
+	} else {
 		replay_by(pc, __dune_replay_read, f->hva);
+	}
 }
 
 void __dune_host_fault(struct dune_percpu *pc)
@@ -132,6 +136,7 @@ void __dune_host_fault(struct dune_percpu *pc)
 	const struct dune_fault *f = &run->fault;
 
 	pc->trap.sig = 0;
+	pc->trap.err = 0;
 	if (f->no_window)
 		no_window(run);
 	else if (__dune_has_pgflt_handler() && !on_ist(run->regs.rip) &&

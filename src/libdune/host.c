@@ -55,6 +55,18 @@ static void dead_end(struct dune_percpu *pc)
 	__dune_raise(SIGABRT, SI_USER, 0);
 }
 
+/*
+ * A jump to a non-canonical address faults before or after it is taken (SDM vol. 2,
+ * APM vol. 3, JMP).  In the latter case an interrupt can come between the two, and
+ * the vCPU cannot be run from there: this is the fault.
+ */
+static bool stands_nowhere(const struct dune_percpu *pc)
+{
+	int64_t rip = (int64_t)pc->run->regs.rip;
+
+	return (int64_t)((uint64_t)rip << 16) >> 16 != rip;
+}
+
 static void run_failed(struct dune_percpu *pc, long err)
 {
 	if (err == -EINTR) {
@@ -65,6 +77,11 @@ static void run_failed(struct dune_percpu *pc, long err)
 		return;
 	if (!pc->active)
 		__dune_leave_failed(pc, err);
+	if (err == -EINVAL && stands_nowhere(pc)) {
+		pc->trap = (struct dune_trapinfo) { .sig = SIGSEGV, .vec = T_GP };
+		__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
+		return;
+	}
 	__dune_message("running the vCPU failed: errno %ld, rip %p\n", -err,
 		       (void *)pc->run->regs.rip);
 	__dune_raise(SIGABRT, SI_USER, 0);

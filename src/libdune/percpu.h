@@ -157,6 +157,9 @@ struct dune_sigtable {
 	struct dune_sigaction act[65];
 };
 
+#define T_GP	13
+#define T_PF	14
+
 /* What the CPU said about the exception that the next signal stems from. */
 struct dune_trapinfo {
 	int sig;			/* 0: none */

@@ -127,10 +127,14 @@ static void take(struct dune_regs *r, const struct dune_ucontext *uc)
 
 static void trap_words(struct dune_percpu *pc, int sig, struct dune_ucontext *uc)
 {
-	bool page_fault = pc->trap.sig == SIGSEGV && pc->trap.vec == 14;
+	bool page_fault = pc->trap.sig == SIGSEGV && pc->trap.vec == T_PF;
 
-	if (pc->trap.sig != sig && !(page_fault && sig == SIGBUS))
+	if (pc->trap.sig != sig && !(page_fault && sig == SIGBUS)) {
+		/* A write that was made again outside. */
+		if (uc->trapno == T_PF && uc->cr2 == pc->replay_hva)
+			uc->err |= pc->trap.err & FEC_W;
 		return;
+	}
 	uc->trapno = pc->trap.vec;
 	uc->err = pc->trap.err;
 	uc->cr2 = pc->trap.cr2;

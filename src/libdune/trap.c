@@ -9,7 +9,6 @@
 
 #include "local.h"
 
-#define T_PF	14
 
 /* Plain words, written and read whole: handlers may change at any time. */
 dune_intr_cb __dune_intr_handler[256];

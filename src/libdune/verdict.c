@@ -13,8 +13,6 @@
 
 #define T_DB		1
 #define T_DF		8
-#define T_GP		13
-#define T_PF		14
 #define T_MF		16
 #define T_XM		19
 #define WITH_ERROR	(1ULL << 8 | 0x1fULL << 10 | 1ULL << 17 | 1ULL << 21 | 3ULL << 29)

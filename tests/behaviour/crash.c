@@ -13,6 +13,7 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <ucontext.h>
 
 #ifndef ROUNDS
 #define ROUNDS		3
@@ -121,6 +122,21 @@ static void bad_return(void)
 	asm volatile("movq $8192, %%rsp\n\tmovl $15, %%eax\n\tsyscall" ::: "memory");
 }
 
+static void to_nowhere(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] = (greg_t)0x8000000000001000UL;
+}
+
+static void wild_handler(void)
+{
+	struct sigaction act = { .sa_sigaction = to_nowhere, .sa_flags = SA_SIGINFO };
+
+	sigaction(SIGUSR1, &act, NULL);
+	raise(SIGUSR1);
+}
+
 static void killed(void)
 {
 	kill(getpid(), SIGKILL);
@@ -148,6 +164,7 @@ static const struct {
 	{ "a gate that is not there", wild_gate, SIGSEGV, 0, false },
 	{ "reserved bits in CR4", bad_cr4, SIGSEGV, 0, false },
 	{ "rt_sigreturn without a frame", bad_return, SIGSEGV, 0, false },
+	{ "a handler returns to a non-canonical address", wild_handler, SIGSEGV, 0, false },
 	{ "SIGKILL", killed, SIGKILL, 0, false },
 };
 

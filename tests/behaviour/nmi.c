@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=120 */
+/* dunelab: cpus=2 timeout=120 smp */
 /*
  * NMIs that meet a CPU in guest mode are the host's: it takes them, and the
  * guest goes on as if nothing had been.  An ordinary process on the other CPU

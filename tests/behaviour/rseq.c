@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=120 */
+/* dunelab: cpus=2 timeout=120 smp */
 /*
  * Restartable sequences: a critical section that is preempted in guest mode would not
  * be aborted, so no thread in Dune mode has a registration, and libc knows.
