@@ -91,13 +91,14 @@ SAME = {
         exec >y; echo d'; cat x y""",
     "awk": "seq 3000 | $RUN awk '{ s += $1 * $1; a[$1 % 7] += log($1) } "
     'END { printf "%d %.12g %s\\n", s, a[3], ENVIRON["RUN"] == "" ? "" : "" }\'',
-    "sort": "seq 5000 | $RUN sha1sum | $RUN sed 's/\\(.\\)/\\1 /g' | $RUN tr ' ' '\\n' | "
+    "sort": "seq 1000 | $RUN sha1sum | $RUN sed 's/\\(.\\)/\\1 /g' | $RUN tr ' ' '\\n' | "
     "$RUN sort -r | $RUN uniq -c",
-    "sums": "$RUN dd if=/bin/busybox bs=3333 count=200 2>/dev/null | $RUN sha256sum; "
-    "$RUN md5sum /bin/busybox; $RUN sha512sum /bin/busybox",
+    "sums": "$RUN dd if=/bin/busybox bs=3333 count=50 2>/dev/null | $RUN sha256sum; "
+    "$RUN md5sum /bin/busybox; $RUN sha512sum /etc/passwd",
     "dd": "$RUN dd if=/dev/zero of=x bs=64k count=16 seek=1 2>/dev/null; $RUN stat -c '%s %a' x; "
     "$RUN dd if=x bs=1 skip=70000 count=20 2>/dev/null | $RUN od -c",
-    "gzip": "$RUN gzip -c /bin/busybox >x.gz && $RUN gzip -dc x.gz | $RUN cmp - /bin/busybox; "
+    "gzip": "head -c 200000 /bin/busybox >x; $RUN gzip -c x >x.gz && "
+    "$RUN gzip -dc x.gz | $RUN cmp - x; "
     "$RUN tar cf x.tar -C / etc && $RUN tar tf x.tar | $RUN sort",
     "files": "mkdir -p a/b; $RUN touch a/b/c; $RUN find a; $RUN mv a/b/c d; $RUN ls -R; "
     "$RUN rm d x",

@@ -15,8 +15,8 @@
 
 #define PAGES	64
 #define LEN	(PAGES * PAGE)
-#define ROUNDS	200
-#define COUNTS	200000
+#define ROUNDS	100
+#define COUNTS	50000
 
 /* What the two tell each other; lies in shared memory of its own. */
 static struct {

@@ -22,7 +22,7 @@
 #endif
 
 #ifndef SECONDS
-#define SECONDS		5
+#define SECONDS		3
 #endif
 
 #define THREADS		8
