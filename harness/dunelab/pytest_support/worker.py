@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,8 @@ class Worker:
             config.hook.pytest_deselected(items=unwanted)
         parallel = hasattr(config, "workerinput")
         limited = self._plan.slow_minutes is not None
+        largest = parallel and not limited
+        sizes = Counter(scope_of(item.nodeid) for item in items)
         groups: dict[str, int] = {}
         guests: dict[tuple[str, Variant], int] = {}
         order: dict[pytest.Item, tuple[int, ...]] = {}
@@ -176,6 +179,7 @@ class Worker:
             group, variant = scope_of(item.nodeid), variant_of(item)
             order[item] = (
                 urgency(cell, limited=limited) if parallel else 0,
+                -sizes[group] if largest else 0,
                 groups.setdefault(group, len(groups)),
                 # A guest that others come between may have to be started again.
                 guests.setdefault((group, variant), len(guests)),
