@@ -384,8 +384,9 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 	siginfo_t *info = siginfo;
 	struct dune_percpu *pc = __dune_block_around(uc->rsp);
 
-	if (info->si_code > 0 && (uc->rip == (uint64_t)__dune_copy_words ||
-				  uc->rip == (uint64_t)__dune_copy_bytes)) {
+	/* A fault of the copy; a timer's SIGALRM has a code of the kernel's, too. */
+	if (SIG_SYNC & SIG_BIT(sig) && info->si_code > 0 &&
+	    (uc->rip == (uint64_t)__dune_copy_words || uc->rip == (uint64_t)__dune_copy_bytes)) {
 		uc->rip = (uint64_t)__dune_copy_refused;
 		return;
 	}
