@@ -207,7 +207,7 @@ static bool gva_to_hva(struct dune_vcpu *vcpu, u64 gva, u64 *hva)
 static bool decode_insn(struct dune_vcpu *vcpu, bool *clts)
 {
 	struct dune_exit *x = &vcpu->exit;
-	u8 b[4], rex = 0, n;
+	u8 b[4], rex, n;
 	u64 hva;
 	int i;
 
@@ -217,8 +217,7 @@ static bool decode_insn(struct dune_vcpu *vcpu, bool *clts)
 			return false;
 	*clts = b[0] == 0x0f && b[1] == 0x06;
 	n = (b[0] & 0xf0) == 0x40;
-	if (n)
-		rex = b[0];
+	rex = n ? b[0] : 0;
 	if (*clts) {
 		x->insn_len = 2;
 		return true;
