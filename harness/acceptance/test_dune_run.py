@@ -449,3 +449,18 @@ def test_probe(shell: Shell, plain: Callable[[str], str], name: str) -> None:
     assert dune.stderr.startswith("dune-run: CPL 0, a vCPU")
     assert dune.stdout.splitlines() == native.stdout.splitlines()
     assert dune.status == native.status
+
+
+STEPS = [
+    "single steps: 2 instructions: 5, odd 0",
+    "single steps: a system call: 5, odd 0, right 1",
+    "single steps: a special one: 5, odd 0, result -22",
+    "single steps: status 0",
+]
+
+
+def test_single_steps(shell: Shell, plain: Callable[[str], str]) -> None:
+    """As on a CPU.  Not compared: Bochs steps into SYSCALL, of which a native kernel complains."""
+    dune = shell(f"$RUN {plain('probe_steps')}", f"{DUNE_RUN} --verify")
+    assert dune.stderr.startswith("dune-run: CPL 0, a vCPU")
+    assert dune.stdout.splitlines() == STEPS

@@ -190,6 +190,9 @@ void __dune_host_trap(struct dune_percpu *pc)
 		__dune_force_signal(pc, SIGSEGV, SI_KERNEL, 0);
 		return;
 	}
+	/* Bochs steps into the gate, although SFMASK clears TF; Linux, too, goes on then. */
+	if (vec == T_DB && r->rip == pc->gate_ret - DUNE_HYPERCALL_LEN)
+		return;
 	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(pc))
 		return;
 	become_signal(pc, vec, tf.err, cr2);
