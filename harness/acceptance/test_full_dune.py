@@ -84,7 +84,7 @@ gcc -O1 -g -fno-omit-frame-pointer -o prog prog.c
 ulimit -c unlimited
 echo "$PWD/core" >/proc/sys/kernel/core_pattern
 $RUN ./prog >out & pid=$!
-if [ {spins} = True ]; then until grep -q spins out; do sleep 0.1; done; kill -QUIT $pid; fi
+if [ {spins} = True ]; then until grep -q spins out; do sleep 0.1; done; kill -XCPU $pid; fi
 wait $pid; echo "status $?"
 gdb -q -batch -ex bt -ex 'frame function last' -ex 'print n' -ex 'print depth % 2' prog core \
     2>/dev/null | sed -n 's/0x[0-9a-f]* in //; /^#\|^.[0-9] =\|terminated/p'
