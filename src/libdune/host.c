@@ -95,14 +95,12 @@ static void hypercall(struct dune_percpu *pc)
 	if (r->rip == (uint64_t)__dune_asked_vmx || r->rip == (uint64_t)__dune_asked_svm) {
 		if (r->rax == DUNE_ASK_TRAP)
 			__dune_host_trap(pc);
+		else if (r->rax == DUNE_ASK_LOST)
+			__dune_host_lost(pc);
 		return;		/* DUNE_ASK_SIGNAL: the loop does it next */
 	}
 	if (r->rip == (uint64_t)__dune_int80_vmx || r->rip == (uint64_t)__dune_int80_svm) {
 		__dune_host_int80(pc);
-		return;
-	}
-	if (r->rip == (uint64_t)__dune_lost_vmx || r->rip == (uint64_t)__dune_lost_svm) {
-		__dune_host_lost(pc);
 		return;
 	}
 	if (r->rax < DUNE_NR_CALLS && __dune_call_class[r->rax])

@@ -128,6 +128,7 @@ extern uint64_t __dune_idt[256][2];
 void __dune_idt_init(void);
 void __dune_segments_init(struct dune_percpu *pc);
 void __dune_cpu_changed(struct dune_percpu *pc, uint32_t limit);
+struct dune_percpu *__dune_this_percpu(void);
 
 /* fpu.c: read by trap_asm.S */
 extern uint32_t __dune_xsave_mask;	/* 0: FXSAVE */
@@ -214,17 +215,37 @@ void __dune_fpu_load(void *area, uint64_t mask);
 extern dune_intr_cb __dune_intr_handler[256];
 bool __dune_has_pgflt_handler(void);
 long __dune_window_fault(uint64_t addr, uint64_t err);
-long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp);
-void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2);
 bool __dune_has_handler(uint64_t vec);
+struct dune_trap_way {
+	struct dune_tf *tf;	/* NULL: nothing to handle */
+	void *fpu;		/* 64-byte aligned, on the same stack */
+};
+struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what);
+void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_percpu *pc);
+uint64_t __dune_trap_recheck(uint64_t rip);
+extern dune_intr_cb __dune_intr_call[];
+extern dune_pgflt_cb __dune_pgflt_call;
 
 /* verdict.c: an exception that the program does not handle */
 void __dune_host_trap(struct dune_percpu *pc);
 void __dune_host_lost(struct dune_percpu *pc);
 
 /* trap_asm.S */
-extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[];
-extern const char __dune_int80_vmx[], __dune_int80_svm[], __dune_lost_vmx[], __dune_lost_svm[];
+extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[],
+	__dune_trap_check_pf[], __dune_trap_checked_pf[],
+	__dune_trap_check_other[], __dune_trap_checked_other[],
+	__dune_int80_vmx[], __dune_int80_svm[];
+
+/* ring.c, ring_asm.S */
+extern dune_syscall_cb __dune_syscall_call;
+extern const char __dune_ring_gate_vmx[], __dune_ring_gate_svm[], __dune_ring_begin[],
+	__dune_ring_swapped[], __dune_ring_saved[], __dune_ring_clobbered[],
+	__dune_ring_based[], __dune_ring_exit[], __dune_ring_framed[], __dune_ring_iretq[],
+	__dune_ring_done[];
+bool __dune_ring_leave(struct dune_percpu *pc, struct dune_tf *tf);
+bool __dune_ring_busy(const struct dune_regs *r);
+int __dune_ring_enter(struct dune_percpu *pc, const struct dune_tf *tf);
+void __dune_ring_return(struct dune_percpu *pc, int ret) __attribute__((noreturn));
 
 /* syscall_asm.S */
 extern const char __dune_syscall_vmx[], __dune_syscall_svm[];

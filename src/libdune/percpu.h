@@ -5,30 +5,40 @@
  * One mapping ("block") per thread, aligned to DUNE_BLOCK_ALIGN:
  *
  *	0x00000	struct dune_percpu
- *	0x01000	IST 1: every exception but #DF; grows down from 0x3000
- *	0x03000	IST 2: #DF; grows down from 0x4000
- *	0x04000	the run page of the vCPU
- *	0x05000	the stats page of the vCPU
- *	0x06000	guard
- *	0x07000	host stack; grows down from DUNE_BLOCK_SIZE
+ *	0x01000	IST 1: exceptions; four levels, the first at 0x9000
+ *	0x09000	IST 2: #DF; grows down from 0xa000
+ *	0x0a000	IST 3: interrupts; grows down from 0xc000
+ *	0x0c000	the run page of the vCPU
+ *	0x0d000	the stats page of the vCPU
+ *	0x0e000	guard
+ *	0x0f000	host stack; grows down from DUNE_BLOCK_SIZE
  *
  * Rounding a stack pointer down to DUNE_BLOCK_ALIGN finds the block: the trap
  * entry does it with the IST stack that the CPU loaded from the TSS, the host
  * side's signal handler with the host stack.  Neither GS nor FS need be what
  * libdune set them to.
+ *
+ * A level of IST 1, from its top down: struct dune_tf, which begins with what the
+ * CPU pushed; the vector registers at DUNE_LEVEL_FPU; the stack of trap.c.  The
+ * TSS names the top of the level that the next exception takes.
  */
 #ifndef LIBDUNE_PERCPU_H
 #define LIBDUNE_PERCPU_H
 
 #define DUNE_BLOCK_ALIGN	0x20000
 #define DUNE_IST_BOTTOM		0x1000
-#define DUNE_IST1_TOP		0x3000
-#define DUNE_IST2_TOP		0x4000
-#define DUNE_RUN_OFFSET		0x4000
-#define DUNE_STATS_OFFSET	0x5000
-#define DUNE_GUARD_OFFSET	0x6000
-#define DUNE_HOST_STACK_SIZE	0x18000
-#define DUNE_BLOCK_SIZE		(0x7000 + DUNE_HOST_STACK_SIZE)
+#define DUNE_LEVEL_SIZE		0x2000
+#define DUNE_LEVEL_FPU		0xc00	/* below the top; 64-byte aligned */
+#define DUNE_LEVEL_FPU_SIZE	0xb00
+#define DUNE_LEVEL_LAST_TOP	0x3000
+#define DUNE_IST1_TOP		0x9000
+#define DUNE_IST2_TOP		0xa000
+#define DUNE_IST3_TOP		0xc000
+#define DUNE_RUN_OFFSET		0xc000
+#define DUNE_STATS_OFFSET	0xd000
+#define DUNE_GUARD_OFFSET	0xe000
+#define DUNE_HOST_STACK_SIZE	0x10000
+#define DUNE_BLOCK_SIZE		(0xf000 + DUNE_HOST_STACK_SIZE)
 
 /* struct dune_percpu */
 #define PC_RUN		8
@@ -43,6 +53,14 @@
 #define PC_CPU		64
 #define PC_RESTORING	68
 #define PC_GATE_PLAIN	72
+#define PC_FLOOR	80
+#define PC_RING0_RSP	88
+#define PC_USER_RSP	96
+#define PC_USER_FS	104
+#define PC_RING0_FS	112
+#define PC_RING_FRAME	120
+#define PC_TSS		128
+#define PC_IST1		164		/* tss.ist[0] */
 
 /* struct dune_regs */
 #define GR_RAX		0
@@ -105,12 +123,30 @@
  */
 #define DUNE_ASK_SIGNAL			0	/* a signal waits: deliver it here */
 #define DUNE_ASK_TRAP			1	/* make a signal of this exception */
+#define DUNE_ASK_LOST			2	/* the same, and its frame could not be moved */
 
 /* The error code of an INT instruction with a vector that should have one. */
 #define DUNE_ERR_INT			-1
 
 /* What the trap entry calls a fault that turned out to be none. */
 #define DUNE_VEC_NONE			256
+
+/*
+ * Injected to bring a thread out of ring 3 when a signal waits: the vector of the
+ * i386's coprocessor segment overrun, which no 64-bit CPU raises.
+ */
+#define DUNE_VEC_KICK			9
+
+/*
+ * Ring 3 runs with IOPL 1 and everything else with IOPL 0.  Ring 3 cannot change
+ * the field (SDM 6.8 of volume 1, APM 3.1.4), so r11 tells the system-call gate,
+ * and rflags the host side, where the thread was.
+ */
+#define DUNE_USER_IOPL			0x1000
+#define DUNE_IOPL			0x3000
+
+#define GD_UD_RPL3			0x2b
+#define GD_UT_RPL3			0x33
 
 #ifndef __ASSEMBLER__
 
@@ -184,7 +220,20 @@ struct dune_percpu {
 	uint32_t cpu;			/* limit of Linux's CPU segment, as in our GDT */
 	uint32_t restoring;		/* a sigreturn is at work: restore_mask is the mask */
 	uint64_t gate_plain;		/* gate_ret; 0: dispatch.c looks at all calls first */
+	uint64_t floor;			/* a trap whose frame lies below takes the long way */
 
+	/* Ring 3: see ring_asm.S. */
+	uint64_t ring0_rsp;		/* where ring 3's traps go; 0: no ring 3 */
+	uint64_t user_rsp;
+	uint64_t user_fs;
+	uint64_t ring0_fs;
+	uint64_t ring_frame;		/* what dune_ret_from_user() returns to */
+	struct dune_tss tss;
+
+	uint64_t floor_normal;
+	uint64_t irq_waits[4];		/* a bit per vector */
+	uint32_t irqs;			/* there is one */
+	uint32_t ring_gate;		/* LSTAR is the gate that knows of ring 3 */
 	uint32_t injected;		/* the next not-present #PF is ours, from fault.c */
 	uint32_t replays;		/* of one and the same refused access */
 	uint64_t replay_hva;
@@ -215,7 +264,6 @@ struct dune_percpu {
 	struct dune_regs child_regs;
 
 	uint64_t gdt[DUNE_GDT_NR];
-	struct dune_tss tss;
 };
 
 #endif /* !__ASSEMBLER__ */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Descriptor tables: the IDT of the process, the GDT and TSS of a thread.
+ * Descriptor tables: the IDT of the process, the GDT and TSS of a thread; and by
+ * them, where we are.
  */
 #include "local.h"
 
@@ -9,21 +10,28 @@ uint64_t __dune_idt[256][2] __attribute__((aligned(4096)));
 
 #define ENTRY_SIZE	16	/* of one stub at __dune_trap_entries */
 #define GATE_INTERRUPT	0x8eULL	/* present, 64-bit interrupt gate, DPL 0 */
+#define GATE_TRAP	0x8fULL	/* the same, and IF stays */
 #define GATE_DPL3	0x60ULL
 #define T_DF		8
+#define NR_EXCEPTIONS	32
 
 /*
- * Interrupt gates, not trap gates: the entry code may not be interrupted
- * while it stands on the IST stack.  It sets IF again once the frame is on
- * the interrupted stack, so handlers see what a trap gate would give them.
+ * Exceptions leave IF alone, which saves setting it again; an interrupt that comes
+ * while the entry code stands on IST 1 has a stack of its own, and waits.
  */
 void __dune_idt_init(void)
 {
 	for (unsigned int vec = 0; vec < 256; vec++) {
 		uint64_t addr = (uint64_t)__dune_trap_entries + vec * ENTRY_SIZE;
-		uint64_t ist = vec == T_DF ? 2 : 1;
-		uint64_t type = GATE_INTERRUPT;
+		uint64_t ist = 1, type = GATE_TRAP;
 
+		if (vec == T_DF) {
+			ist = 2;
+			type = GATE_INTERRUPT;
+		} else if (vec == DUNE_VEC_KICK || vec >= NR_EXCEPTIONS) {
+			ist = 3;
+			type = GATE_INTERRUPT;
+		}
 		if (vec == 3 || vec == 4)	/* INT3, INTO: from ring 3 too */
 			type |= GATE_DPL3;
 		__dune_idt[vec][0] = (addr & 0xffff) | (uint64_t)GD_KT << 16 | ist << 32 |
@@ -74,5 +82,33 @@ void __dune_segments_init(struct dune_percpu *pc)
 	__dune_clear(&pc->tss, sizeof(pc->tss));
 	pc->tss.ist[0] = (uint64_t)pc + DUNE_IST1_TOP;
 	pc->tss.ist[1] = (uint64_t)pc + DUNE_IST2_TOP;
+	pc->tss.ist[2] = (uint64_t)pc + DUNE_IST3_TOP;
 	pc->tss.iomap_base = sizeof(pc->tss);	/* beyond the limit: no ports */
+
+	pc->floor_normal = (uint64_t)pc + DUNE_LEVEL_LAST_TOP;
+	if (!__dune_xsave_mask || __dune_fpu_size > DUNE_LEVEL_FPU_SIZE)
+		pc->floor_normal = ~0ULL;	/* all take the long way */
+	pc->floor = pc->floor_normal;
+}
+
+DUNE_EXPORT bool dune_in_guest(void)
+{
+	uint16_t cs;
+
+	__asm__ volatile("mov %%cs, %0" : "=rm"(cs));
+	return (cs & 3) == 0;
+}
+
+/*
+ * The caller's block, by the table that its vCPU has loaded; NULL outside Dune
+ * mode, or when the program loaded a GDT of its own.
+ */
+struct dune_percpu *__dune_this_percpu(void)
+{
+	struct { uint16_t limit; uint64_t base; } __attribute__((packed)) gdtr;
+
+	if (!dune_in_guest())
+		return NULL;
+	__asm__ volatile("sgdt %0" : "=m"(gdtr));
+	return __dune_block_around(gdtr.base);
 }

@@ -134,15 +134,33 @@ static void put_off(struct dune_percpu *pc, int sig, const void *info, struct du
 	__dune_copy(pc->deferred_info, info, DUNE_SIGINFO_SIZE);
 	pc->deferred_mask = pc->restoring ? pc->restore_mask : uc->sigmask;
 	pc->deferred = 1;
+	pc->floor = ~0ULL;
+	pc->run->regs.rip = __dune_trap_recheck(pc->run->regs.rip);
 	uc->sigmask |= ~SIG_SYNC;
 }
 
-/* Can the guest, as it stands, take a frame?  Not on the trap entry's own stack. */
+/*
+ * Can the guest, as it stands, take a frame?  Not on the trap entry's own stacks,
+ * and not in ring 3 or on the way there.
+ */
 static bool guest_ready(const struct dune_percpu *pc)
 {
 	uint64_t offset = pc->run->regs.rsp - (uint64_t)pc;
 
-	return offset <= DUNE_IST_BOTTOM || offset > DUNE_IST2_TOP;
+	return (offset <= DUNE_IST_BOTTOM || offset > DUNE_IST3_TOP) &&
+	       !__dune_ring_busy(&pc->run->regs);
+}
+
+/* The guest cannot take a frame.  Out of ring 3, where it would not look. */
+static void call_back(struct dune_percpu *pc)
+{
+	struct dune_inject *inject = &pc->run->inject;
+
+	if (inject->valid || !__dune_ring_busy(&pc->run->regs))
+		return;
+	__dune_clear(inject, sizeof(*inject));
+	inject->vector = DUNE_VEC_KICK;
+	inject->valid = 1;
 }
 
 /*
@@ -193,8 +211,10 @@ int __dune_deliver_deferred(struct dune_percpu *pc)
 	struct dune_ucontext uc;
 	uint64_t mask = pc->deferred_mask;
 
-	if (!guest_ready(pc))
+	if (!guest_ready(pc)) {
+		call_back(pc);
 		return 0;
+	}
 	if (mask & SIG_BIT(info->si_signo)) {	/* blocked since by another handler */
 		__dune_queue_signal(info->si_signo, info);
 		pc->resume_mask = mask;

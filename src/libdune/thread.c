@@ -28,6 +28,14 @@ CHECK_OFFSET(struct dune_percpu, resume_mask, PC_RESUME_MASK);
 CHECK_OFFSET(struct dune_percpu, cpu, PC_CPU);
 CHECK_OFFSET(struct dune_percpu, restoring, PC_RESTORING);
 CHECK_OFFSET(struct dune_percpu, gate_plain, PC_GATE_PLAIN);
+CHECK_OFFSET(struct dune_percpu, floor, PC_FLOOR);
+CHECK_OFFSET(struct dune_percpu, ring0_rsp, PC_RING0_RSP);
+CHECK_OFFSET(struct dune_percpu, user_rsp, PC_USER_RSP);
+CHECK_OFFSET(struct dune_percpu, user_fs, PC_USER_FS);
+CHECK_OFFSET(struct dune_percpu, ring0_fs, PC_RING0_FS);
+CHECK_OFFSET(struct dune_percpu, ring_frame, PC_RING_FRAME);
+CHECK_OFFSET(struct dune_percpu, tss, PC_TSS);
+CHECK_OFFSET(struct dune_percpu, tss.ist[0], PC_IST1);
 CHECK(DUNE_BLOCK_SIZE <= DUNE_BLOCK_ALIGN);
 CHECK(sizeof(struct dune_percpu) <= 0x1000);
 CHECK(sizeof(struct dune_tss) == 104);
@@ -56,6 +64,9 @@ CHECK_OFFSET(struct dune_tf, rflags, TF_RFLAGS);
 CHECK_OFFSET(struct dune_tf, rsp, TF_RSP);
 CHECK_OFFSET(struct dune_tf, ss, TF_SS);
 CHECK(sizeof(struct dune_tf) == TF_SIZE);
+CHECK((GD_UD | 3) == GD_UD_RPL3);
+CHECK((GD_UT | 3) == GD_UT_RPL3);
+CHECK(DUNE_LEVEL_FPU - DUNE_LEVEL_FPU_SIZE > TF_SIZE);
 CHECK(DUNE_RUN == ASM_DUNE_RUN);
 CHECK(DUNE_EXIT_SYSCALL == ASM_EXIT_SYSCALL);
 CHECK(DUNE_EXIT_INTERRUPTED == ASM_EXIT_INTERRUPTED);
@@ -74,31 +85,9 @@ CHECK(DUNE_EXIT_INTERRUPTED == ASM_EXIT_INTERRUPTED);
 
 #define ARCH_GET_FS	0x1003
 
-DUNE_EXPORT bool dune_in_guest(void)
-{
-	uint16_t cs;
-
-	__asm__ volatile("mov %%cs, %0" : "=rm"(cs));
-	return (cs & 3) == 0;
-}
-
-/*
- * The caller's block, by the table that its vCPU has loaded; NULL outside Dune
- * mode, or when the program loaded a GDT of its own.
- */
-static struct dune_percpu *this_percpu(void)
-{
-	struct { uint16_t limit; uint64_t base; } __attribute__((packed)) gdtr;
-
-	if (!dune_in_guest())
-		return NULL;
-	__asm__ volatile("sgdt %0" : "=m"(gdtr));
-	return __dune_block_around(gdtr.base);
-}
-
 DUNE_EXPORT const struct dune_stats *dune_vcpu_stats(void)
 {
-	struct dune_percpu *pc = this_percpu();
+	struct dune_percpu *pc = __dune_this_percpu();
 
 	return pc ? pc->stats : NULL;
 }

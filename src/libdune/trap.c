@@ -6,25 +6,58 @@
  * registers are saved.
  */
 #include <errno.h>
+#include <signal.h>
 
 #include "local.h"
 
+#define T_DF		8
+#define NR_EXCEPTIONS	32
+#define RED_ZONE	128
 
 /* Plain words, written and read whole: handlers may change at any time. */
-dune_intr_cb __dune_intr_handler[256];
 static dune_pgflt_cb pgflt_handler;
+dune_intr_cb __dune_intr_handler[256];
+
+/*
+ * What the short way of trap_asm.S calls.  For a page fault that is always
+ * something; for the others only what the program registered.
+ */
+static void page_fault(uintptr_t addr, uint64_t fec, struct dune_tf *tf);
+
+dune_intr_cb __dune_intr_call[NR_EXCEPTIONS];
+dune_pgflt_cb __dune_pgflt_call = page_fault;
+
+static void page_fault(uintptr_t addr, uint64_t fec, struct dune_tf *tf)
+{
+	(void)fec;
+	__dune_trap(tf, T_PF, addr, NULL);
+}
+
+/* The handler for the vector wins over the one for page faults. */
+static void choose_pgflt_call(void)
+{
+	dune_pgflt_cb cb = __atomic_load_n(&pgflt_handler, __ATOMIC_ACQUIRE);
+
+	if (!cb || __atomic_load_n(&__dune_intr_handler[T_PF], __ATOMIC_ACQUIRE))
+		cb = page_fault;
+	__atomic_store_n(&__dune_pgflt_call, cb, __ATOMIC_RELEASE);
+}
 
 DUNE_EXPORT int dune_register_intr_handler(int vec, dune_intr_cb cb)
 {
 	if (vec < 0 || vec > 255)
 		return -EINVAL;
 	__atomic_store_n(&__dune_intr_handler[vec], cb, __ATOMIC_RELEASE);
+	if (vec < NR_EXCEPTIONS)
+		__atomic_store_n(&__dune_intr_call[vec], cb, __ATOMIC_RELEASE);
+	choose_pgflt_call();
 	return 0;
 }
 
 DUNE_EXPORT void dune_register_pgflt_handler(dune_pgflt_cb cb)
 {
 	__atomic_store_n(&pgflt_handler, cb, __ATOMIC_RELEASE);
+	choose_pgflt_call();
 }
 
 bool __dune_has_pgflt_handler(void)
@@ -69,30 +102,134 @@ bool __dune_has_handler(uint64_t vec)
 }
 
 /*
- * On the IST stack: can the interrupted stack at @rsp take a trap frame?  The
- * frame ends 128 bytes below and is less than 512 bytes long.  Remembers a
- * GiB that can, for the entry code's quick check.
+ * Can the stack below @top take a frame of @size bytes?  Remembers a GiB that
+ * can, for a quick answer.
  */
-long __dune_stack_check(struct dune_percpu *pc, uint64_t rsp)
+static bool stack_takes(struct dune_percpu *pc, uint64_t top, uint64_t size)
 {
-	uint64_t low = rsp - 512;
+	uint64_t low = top - size;
 
-	if (rsp >= USER_END || low >= USER_END)
-		return 0;
-	if (__dune_map_gib(low) || __dune_map_gib(rsp) ||
-	    !__dune_va_present(low) || !__dune_va_present(rsp))
-		return 0;
-	if (low >> GIB_SHIFT == rsp >> GIB_SHIFT)
-		pc->stack_gib = rsp >> GIB_SHIFT;
-	return 1;
+	if (top >= USER_END || low >= USER_END)
+		return false;
+	if (low >> GIB_SHIFT == pc->stack_gib && top >> GIB_SHIFT == pc->stack_gib)
+		return true;
+	if (__dune_map_gib(low) || __dune_map_gib(top) ||
+	    !__dune_va_present(low) || !__dune_va_present(top))
+		return false;
+	if (low >> GIB_SHIFT == top >> GIB_SHIFT)
+		pc->stack_gib = top >> GIB_SHIFT;
+	return true;
 }
 
-/* On the interrupted stack, vector registers saved, IF as it was. */
-void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
+static bool on_ist(const struct dune_percpu *pc, uint64_t rsp)
+{
+	uint64_t offset = rsp - (uint64_t)pc;
+
+	return offset > DUNE_IST_BOTTOM && offset <= DUNE_IST3_TOP;
+}
+
+/* Where code goes on that stands at @rip on an IST stack: at the comparison again. */
+uint64_t __dune_trap_recheck(uint64_t rip)
+{
+	if (rip > (uint64_t)__dune_trap_check_pf && rip < (uint64_t)__dune_trap_checked_pf)
+		return (uint64_t)__dune_trap_check_pf;
+	if (rip > (uint64_t)__dune_trap_check_other && rip < (uint64_t)__dune_trap_checked_other)
+		return (uint64_t)__dune_trap_check_other;
+	return rip;
+}
+
+static bool is_interrupt(uint64_t vec)
+{
+	return vec >= NR_EXCEPTIONS && vec < DUNE_VEC_NONE;
+}
+
+/* An interrupt of code on an IST stack: that code finds it when it is done. */
+static void put_off_interrupt(struct dune_percpu *pc, struct dune_tf *tf, uint64_t vec)
+{
+	pc->irq_waits[vec / 64] |= 1ULL << vec % 64;
+	pc->irqs = 1;
+	pc->floor = ~0ULL;
+	tf->rip = __dune_trap_recheck(tf->rip);
+}
+
+static struct dune_trap_way go_on(void)
+{
+	return (struct dune_trap_way){ NULL, NULL };
+}
+
+/*
+ * On the IST stack.  @tf: the frame; what[0]: the vector, which may change; what[1]:
+ * CR2 of a page fault.  Moves the frame to the stack that the handler will run on.
+ */
+struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
+{
+	struct dune_percpu *pc = ist_percpu();
+	bool from_user, interrupted = false;
+	uint64_t top, to;
+
+	if ((uint64_t)tf < (uint64_t)pc + DUNE_IST1_TOP)
+		pc->tss.ist[0] = (uint64_t)tf + TF_SIZE;
+	if (on_ist(pc, tf->rsp) && !(tf->cs & 3)) {
+		if (is_interrupt(what[0])) {
+			put_off_interrupt(pc, tf, what[0]);
+			return go_on();
+		}
+		interrupted = true;
+	}
+	pc->floor = pc->floor_normal;
+	from_user = __dune_ring_leave(pc, tf);
+	if (what[0] == T_PF && __dune_window_fault(what[1], tf->err)) {
+		if (!pc->deferred && !pc->irqs && !from_user)
+			return go_on();
+		what[0] = DUNE_VEC_NONE;
+	}
+	if (what[0] == DUNE_VEC_KICK)
+		what[0] = DUNE_VEC_NONE;
+
+	top = from_user ? pc->ring0_rsp : tf->rsp - RED_ZONE;
+	to = (top - sizeof(*tf)) & ~15ULL;
+	if (what[0] == T_DF || pc->moving || interrupted || !top ||
+	    !stack_takes(pc, top, 512)) {
+		pc->moving |= interrupted;
+		__dune_hypercall(DUNE_ASK_LOST, (uint64_t)tf, what[0], what[1]);
+	}
+	pc->moving = 1;
+	__dune_copy((void *)to, tf, sizeof(*tf));
+	pc->moving = 0;
+	return (struct dune_trap_way){ (struct dune_tf *)to,
+				       (void *)((to - __dune_fpu_size) & ~63ULL) };
+}
+
+/* The interrupts that were put off, in the order of their vectors, highest first. */
+static void late_interrupts(struct dune_percpu *pc, struct dune_tf *tf)
+{
+	__atomic_store_n(&pc->irqs, 0, __ATOMIC_RELEASE);
+	for (int i = 3; i >= 0; i--) {
+		uint64_t waits = __atomic_exchange_n(&pc->irq_waits[i], 0, __ATOMIC_ACQ_REL);
+
+		while (waits) {
+			int bit = 63 - __builtin_clzl(waits);
+			dune_intr_cb cb = __atomic_load_n(&__dune_intr_handler[i * 64 + bit],
+							  __ATOMIC_ACQUIRE);
+
+			waits &= ~(1ULL << bit);
+			if (cb)
+				cb(tf);
+		}
+	}
+}
+
+/*
+ * On the handler's stack, vector registers saved, IF as it was.  @pc: NULL on the
+ * short way, where no interrupt can have been put off.
+ */
+void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_percpu *pc)
 {
 	dune_intr_cb cb;
 	dune_pgflt_cb pgflt;
 
+	if (pc && pc->irqs)
+		late_interrupts(pc, tf);
 	if (vec == DUNE_VEC_NONE)
 		return;
 	cb = __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
@@ -104,6 +241,11 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2)
 	if (vec == T_PF && pgflt) {
 		pgflt(cr2, tf->err, tf);
 		return;
+	}
+	if (tf->cs & 3) {
+		__dune_message("exception %lu (error code 0x%lx) in ring 3 at rip 0x%lx, and no handler (CR2 0x%lx)\n",
+			       vec, (unsigned long)tf->err, tf->rip, cr2);
+		__dune_raise(SIGSEGV, SI_KERNEL, 0);
 	}
 	__dune_hypercall(DUNE_ASK_TRAP, (uint64_t)tf, vec, cr2);
 }

@@ -2,97 +2,208 @@
 /*
  * Exception entry in Dune mode.
  *
- * The CPU switches to the thread's IST stack, always: the interrupted code
- * may have a red zone below its stack pointer, or no usable stack at all.
- * From there the frame moves to the interrupted stack, below the red zone, so
- * that handlers may fault, nest without bound, and leave by longjmp().
+ * The CPU switches to an IST stack, always: the interrupted code may have a
+ * red zone below its stack pointer, or no usable stack at all.  What it pushes is
+ * the end of struct dune_tf, and the entry code pushes the rest.
  *
- *	IST stack ->	vector, error code (0 if the CPU has none), rip, cs,
- *			rflags, rsp, ss
- *	stack ->	rsp+8 CR2, rsp+16 vector, rsp+24 struct dune_tf
+ * The short way is for an exception in ring 0 with a handler.  The frame stays
+ * where it is, on a level of IST 1, with the vector registers below it; the TSS
+ * is pointed at the next level, and the handler runs on the interrupted stack,
+ * below the red zone.
  *
- * Between __dune_trap_ist and __dune_trap_ist_end another exception would
- * load the same stack pointer and destroy the frame.  The gates clear IF; the
- * stack was checked against the page tables (__dune_stack_check) before it is
- * touched; a page that the second stage lacks is the module's business; and
- * percpu->moving tells a nested exception that the rest is lost.
+ * The long way (trap.c) is for all else: interrupts, exceptions from ring 3 and
+ * from the last level, signals that wait.  The frame moves to the stack that the
+ * handler runs on, which leaves the level free again: so handlers may nest without
+ * bound.
+ *
+ * A handler that never returns (longjmp), or returns after one that it interrupted
+ * (a switch of stacks), leaves the TSS at a lower level.  That costs nothing but
+ * the short way, once no level is left.
+ *
+ * Between __dune_trap_ist and __dune_trap_ist_end the stack may be an IST.  A signal
+ * or an interrupt that comes there is put off: it raises percpu->floor, and so
+ * makes the long way of the short one; behind the comparison it is sent back to it.
  */
 #include "asm.h"
-
-#define IST_VECTOR	24
-#define IST_ERR		32
-#define IST_RIP		40
-#define IST_CS		48
-#define IST_RFLAGS	56
-#define IST_RSP		64
-#define IST_SS		72
 
 #define T_DF		8
 #define T_PF		14
 #define T_INT80		128
-#define FEC_P		1
+#define FEC_W_P		3
 #define RFLAGS_IF	0x200
+#define RFLAGS_FIXED	2
 
-#define ST_CR2		8	/* on the interrupted stack */
-#define ST_VECTOR	16
-#define ST_TF		24
 #define RED_ZONE	128
-
 #define XSAVE_HEADER	512
+
+/* From a frame on a level to its vector registers, and to the next level. */
+#define LEVEL_FPU	(TF_SIZE - DUNE_LEVEL_FPU)
+#define LEVEL_NEXT	(TF_SIZE - DUNE_LEVEL_SIZE)
 
 	.text
 
 LABEL(__dune_trap_ist)
 
-/*
- * 256 stubs of 16 bytes.  The CPU pushes an error code for vectors 8, 10-14, 17, 21, 29, 30,
- * but not if it was an INT instruction: five words on an aligned stack, not six.
- */
+/* 256 stubs of 16 bytes.  The CPU pushes an error code for vectors 8, 10-14, 17, 21, 29, 30. */
 	.balign	16
 LABEL(__dune_trap_entries)
 	.set	vec, 0
 	.rept	256
 	.balign	16
+	.if	vec == T_PF
+	jmp	page_fault
+	.elseif	vec == T_INT80
+	pushq	$0
+	pushq	$vec
+	jmp	int80
+	.else
 	.if	(vec == 8) || ((vec >= 10) && (vec <= 14)) || (vec == 17) || (vec == 21) || (vec == 29) || (vec == 30)
-	test	$8, %spl
-	jz	1f
-	pushq	$DUNE_ERR_INT
-1:
 	.else
 	pushq	$0
 	.endif
-	pushq	$vec
-	.if	vec == T_DF
-	jmp	double_fault
-	.elseif	vec == T_PF
-	jmp	page_fault
-	.elseif	vec == T_INT80
-	jmp	int80
+	push	%rax
+	mov	$vec, %eax
+	.if	(vec == T_DF) || (vec == DUNE_VEC_KICK) || (vec >= 32)
+	jmp	long_entry
 	.else
-	jmp	common
+	jmp	exception
+	.endif
 	.endif
 	.set	vec, vec + 1
 	.endr
 
+/* The registers below rax, in the order of struct dune_tf. */
+	.macro	push_registers
+	push	%r15
+	push	%r14
+	push	%r13
+	push	%r12
+	push	%rbp
+	push	%rbx
+	push	%r11
+	push	%r10
+	push	%r9
+	push	%r8
+	push	%rcx
+	push	%rdx
+	push	%rsi
+	push	%rdi
+	.endm
+
+/*
+ * The short way, from the full frame at rsp on: rbx becomes the frame, rsp the
+ * handler's stack.  rcx: percpu.  Clobbers rax and rdx.
+ */
+	.macro	short_way name, long
+	lea	LEVEL_NEXT(%rsp), %rdx
+LABEL(__dune_trap_check_\name)
+	cmp	PC_FLOOR(%rcx), %rsp
+	jb	\long
+	mov	%rdx, PC_IST1(%rcx)
+	mov	%rsp, %rbx
+	mov	TF_RSP(%rbx), %rsp
+LABEL(__dune_trap_checked_\name)
+	sub	$RED_ZONE, %rsp
+	and	$-16, %rsp
+	cld
+	mov	__dune_xsave_mask(%rip), %eax
+	xsave64	LEVEL_FPU(%rbx)		/* edx: no feature has a bit there */
+	.endm
+
 	.balign	16
 page_fault:
 	push	%rax
-	push	%rcx
-	push	%rdx
-	mov	%cr2, %rax
-	testb	$FEC_P, IST_ERR(%rsp)
-	jz	not_present
-	jmp	find_percpu
+	push_registers
+	mov	%cr2, %rdi
+	mov	TF_ERR(%rsp), %esi
+	cmp	$FEC_W_P, %esi		/* ring 3, reserved bits, instruction fetches */
+	ja	long_fault
+	test	$1, %sil
+	jz	long_fault
+	mov	%rsp, %rcx
+	and	$-DUNE_BLOCK_ALIGN, %rcx
+	short_way pf, long_fault
+	mov	%rbx, %rdx
+	call	*__dune_pgflt_call(%rip)
+	jmp	short_return
 
-	/*
-	 * A 32-bit system call, unless the program has a handler for it.  No stack
-	 * of the program's is needed, and no register is touched: the host side
-	 * finds all of them as they were, and what the CPU pushed here.
-	 */
+	.balign	16
+exception:
+	push_registers
+	testb	$3, TF_CS(%rsp)
+	jnz	long_way
+	lea	__dune_intr_call(%rip), %rdx
+	mov	(%rdx,%rax,8), %rsi
+	test	%rsi, %rsi
+	jz	long_way
+	mov	%rsp, %rcx
+	and	$-DUNE_BLOCK_ALIGN, %rcx
+	mov	%rax, %rdi		/* for the long way */
+	short_way other, long_checked
+	mov	%rbx, %rdi
+	call	*%rsi
+
+/*
+ * The frame for IRETQ goes below the red zone that the handler left us: while the
+ * registers are read, the level still belongs to this exception.
+ */
+short_return:
+	mov	__dune_xsave_mask(%rip), %eax
+	xrstor64 LEVEL_FPU(%rbx)
+	mov	TF_RSP(%rbx), %rsp
+	sub	$RED_ZONE, %rsp
+	pushq	TF_SS(%rbx)
+	pushq	TF_RSP(%rbx)
+	pushq	TF_RFLAGS(%rbx)
+	pushq	TF_CS(%rbx)
+	pushq	TF_RIP(%rbx)
+	pushq	TF_RBX(%rbx)
+	pushq	TF_RCX(%rbx)
+	pushq	TF_RAX(%rbx)
+	mov	TF_RDI(%rbx), %rdi
+	mov	TF_RSI(%rbx), %rsi
+	mov	TF_RDX(%rbx), %rdx
+	mov	TF_R8(%rbx), %r8
+	mov	TF_R9(%rbx), %r9
+	mov	TF_R10(%rbx), %r10
+	mov	TF_R11(%rbx), %r11
+	mov	TF_RBP(%rbx), %rbp
+	mov	TF_R12(%rbx), %r12
+	mov	TF_R13(%rbx), %r13
+	mov	TF_R14(%rbx), %r14
+	mov	TF_R15(%rbx), %r15
+	mov	%rbx, %rcx
+	and	$-DUNE_BLOCK_ALIGN, %rcx
+	lea	LEVEL_NEXT(%rbx), %rax
+	cmp	%rax, PC_IST1(%rcx)
+	jne	1f			/* a deeper one is not done yet */
+	lea	TF_SIZE(%rbx), %rax
+	mov	%rax, PC_IST1(%rcx)
+1:	pop	%rax
+	pop	%rcx
+	pop	%rbx
+	iretq
+
+/* ---- the long way ----------------------------------------------------- */
+
+long_fault:
+	mov	%rdi, %rdx		/* CR2 */
+	mov	$T_PF, %eax
+	jmp	long_way
+
+long_checked:
+	mov	%rdi, %rax
+	jmp	long_way
+
+/*
+ * A 32-bit system call, unless the program has a handler for it.  No stack of the
+ * program's is needed, and no register is touched: the host side finds all of them as
+ * they were, and what the CPU pushed here.
+ */
 	.balign	16
 int80:
 	cmpq	$0, __dune_intr_handler + 8 * T_INT80(%rip)
-	jne	common
+	jne	2f
 	cmpb	$0, __dune_is_svm(%rip)
 	jne	1f
 	vmcall
@@ -101,113 +212,70 @@ LABEL(__dune_int80_vmx)
 1:	vmmcall
 LABEL(__dune_int80_svm)
 	ud2
+2:	mov	%rax, (%rsp)
+	mov	$T_INT80, %eax
 
-	.balign	16
-common:
-	push	%rax
-	push	%rcx
+long_entry:
+	push_registers
+
+	/* rsp: the frame, on an IST stack; rax: the vector; rdx: CR2 of a page fault */
+long_way:
+	pushq	$RFLAGS_FIXED		/* ring 3's IOPL and DF, and IF, would stay */
+	popfq
+	mov	%rsp, %rbx
+	mov	%rsp, %r15
+	and	$-DUNE_BLOCK_ALIGN, %r15
+	sub	$DUNE_LEVEL_FPU - TF_SIZE, %rsp	/* there may be zeros to keep */
 	push	%rdx
-	xor	%eax, %eax		/* no CR2 */
-
-find_percpu:
-	mov	%rsp, %rdx
-	and	$-DUNE_BLOCK_ALIGN, %rdx
-	cmpl	$0, PC_MOVING(%rdx)
-	jne	lost
-	mov	IST_RSP(%rsp), %rcx
-	push	%rax			/* CR2 */
-	lea	-512(%rcx), %rax
-	shr	$30, %rax
-	cmp	PC_STACK_GIB(%rdx), %rax
-	jne	check_stack
-	mov	%rcx, %rax
-	shr	$30, %rax
-	cmp	PC_STACK_GIB(%rdx), %rax
-	jne	check_stack
-
-	/* rcx: the interrupted rsp.  CR2 is on top: the IST_ offsets are 8 more. */
-move:
-	sub	$RED_ZONE, %rcx
-	and	$-16, %rcx
-	sub	$TF_SIZE + ST_TF, %rcx
-	movl	$1, PC_MOVING(%rdx)
-	mov	8 + IST_SS(%rsp), %rax
-	mov	%rax, ST_TF + TF_SS(%rcx)
-	mov	8 + IST_RSP(%rsp), %rax
-	mov	%rax, ST_TF + TF_RSP(%rcx)
-	mov	8 + IST_RFLAGS(%rsp), %rax
-	mov	%rax, ST_TF + TF_RFLAGS(%rcx)
-	mov	8 + IST_CS(%rsp), %rax
-	mov	%rax, ST_TF + TF_CS(%rcx)
-	mov	8 + IST_RIP(%rsp), %rax
-	mov	%rax, ST_TF + TF_RIP(%rcx)
-	mov	8 + IST_ERR(%rsp), %rax
-	mov	%rax, ST_TF + TF_ERR(%rcx)
-	mov	8 + IST_VECTOR(%rsp), %rax
-	mov	%rax, ST_VECTOR(%rcx)
-	pop	%rax
-	mov	%rax, ST_CR2(%rcx)
-	pop	%rax
-	mov	%rax, ST_TF + TF_RDX(%rcx)
-	pop	%rax
-	mov	%rax, ST_TF + TF_RCX(%rcx)
-	pop	%rax
-	mov	%rax, ST_TF + TF_RAX(%rcx)
-	movl	$0, PC_MOVING(%rdx)
-	mov	%rcx, %rsp
+	push	%rax
+	mov	%rbx, %rdi
+	mov	%rsp, %rsi
+	call	__dune_trap_long
+	pop	%r13			/* the vector, by now */
+	pop	%r14			/* CR2 */
+	test	%rax, %rax
+	jz	again
+	mov	%rax, %rbx		/* the frame's new place */
+	mov	%rdx, %rsp		/* room for the vector registers, 64-byte aligned */
 LABEL(__dune_trap_ist_end)
 
 	/* From here on everything may fault. */
-	mov	%rdi, ST_TF + TF_RDI(%rsp)
-	mov	%rsi, ST_TF + TF_RSI(%rsp)
-	mov	%r8, ST_TF + TF_R8(%rsp)
-	mov	%r9, ST_TF + TF_R9(%rsp)
-	mov	%r10, ST_TF + TF_R10(%rsp)
-	mov	%r11, ST_TF + TF_R11(%rsp)
-	mov	%rbx, ST_TF + TF_RBX(%rsp)
-	mov	%rbp, ST_TF + TF_RBP(%rsp)
-	mov	%r12, ST_TF + TF_R12(%rsp)
-	mov	%r13, ST_TF + TF_R13(%rsp)
-	mov	%r14, ST_TF + TF_R14(%rsp)
-	mov	%r15, ST_TF + TF_R15(%rsp)
-	cmpl	$0, PC_DEFERRED(%rdx)
+	mov	%rsp, %r12
+	cmpl	$0, PC_DEFERRED(%r15)
 	jne	deferred_signal
 no_signal:
-	testl	$RFLAGS_IF, ST_TF + TF_RFLAGS(%rsp)
+	testl	$RFLAGS_IF, TF_RFLAGS(%rbx)
 	jz	1f
 	sti
-1:	cld
-
-	mov	%rsp, %rbx
-	mov	__dune_fpu_size(%rip), %eax
-	sub	%rax, %rsp
-	and	$-64, %rsp
-	mov	__dune_xsave_mask(%rip), %eax
-	mov	%eax, %r12d
+1:	mov	__dune_xsave_mask(%rip), %eax
 	test	%eax, %eax
 	jz	fxsave
 
 	/* XRSTOR wants a header of zeros around the bits that XSAVE sets. */
 	xor	%edx, %edx
-	mov	%rdx, XSAVE_HEADER(%rsp)
-	mov	%rdx, XSAVE_HEADER + 8(%rsp)
-	mov	%rdx, XSAVE_HEADER + 16(%rsp)
-	mov	%rdx, XSAVE_HEADER + 24(%rsp)
-	mov	%rdx, XSAVE_HEADER + 32(%rsp)
-	mov	%rdx, XSAVE_HEADER + 40(%rsp)
-	mov	%rdx, XSAVE_HEADER + 48(%rsp)
-	mov	%rdx, XSAVE_HEADER + 56(%rsp)
-	xsave64	(%rsp)
-	lea	ST_TF(%rbx), %rdi
-	mov	ST_VECTOR(%rbx), %rsi
-	mov	ST_CR2(%rbx), %rdx
+	mov	%rdx, XSAVE_HEADER(%r12)
+	mov	%rdx, XSAVE_HEADER + 8(%r12)
+	mov	%rdx, XSAVE_HEADER + 16(%r12)
+	mov	%rdx, XSAVE_HEADER + 24(%r12)
+	mov	%rdx, XSAVE_HEADER + 32(%r12)
+	mov	%rdx, XSAVE_HEADER + 40(%r12)
+	mov	%rdx, XSAVE_HEADER + 48(%r12)
+	mov	%rdx, XSAVE_HEADER + 56(%r12)
+	xsave64	(%r12)
+	mov	%rbx, %rdi
+	mov	%r13, %rsi
+	mov	%r14, %rdx
+	mov	%r15, %rcx
 	call	__dune_trap
-	mov	%r12d, %eax
+	mov	__dune_xsave_mask(%rip), %eax
 	xor	%edx, %edx
-	xrstor64 (%rsp)
+	xrstor64 (%r12)
 
 restore:
-	lea	ST_TF(%rbx), %rsp
+	mov	%rbx, %rsp
+	testb	$3, TF_CS(%rsp)
+	jnz	__dune_ring_exit
+pop_frame:
 	pop	%rdi
 	pop	%rsi
 	pop	%rdx
@@ -228,121 +296,25 @@ restore:
 
 /* A signal came while the frame was on the IST stack. */
 deferred_signal:
-	mov	%rsp, %rbp
-	and	$-16, %rsp
 	mov	$DUNE_ASK_SIGNAL, %edi
 	call	__dune_hypercall
-	mov	%rbp, %rsp
 	jmp	no_signal
 
 fxsave:
-	fxsave64 (%rsp)
-	lea	ST_TF(%rbx), %rdi
-	mov	ST_VECTOR(%rbx), %rsi
-	mov	ST_CR2(%rbx), %rdx
+	fxsave64 (%r12)
+	mov	%rbx, %rdi
+	mov	%r13, %rsi
+	mov	%r14, %rdx
+	mov	%r15, %rcx
 	call	__dune_trap
-	fxrstor64 (%rsp)
+	fxrstor64 (%r12)
 	jmp	restore
 
-/*
- * A page fault on something not present, CR2 in rax: most often a GiB that
- * the program touches for the first time.
- */
-not_present:
-	push	%rdi
-	push	%rsi
-	push	%r8
-	push	%r9
-	push	%r10
-	push	%r11
-	push	%rbx
-	push	%rbp
-	mov	%rsp, %rbp
-	mov	%rax, %rbx
-	mov	%rax, %rdi
-	mov	8*8 + IST_ERR(%rsp), %rsi
-	and	$-16, %rsp
-	cld
-	call	__dune_window_fault
-	mov	%rbp, %rsp
-	test	%rax, %rax
-	mov	%rbx, %rax		/* CR2 again */
-	pop	%rbp
-	pop	%rbx
-	pop	%r11
-	pop	%r10
-	pop	%r9
-	pop	%r8
-	pop	%rsi
-	pop	%rdi
-	jz	find_percpu
-	mov	%rsp, %rdx
-	and	$-DUNE_BLOCK_ALIGN, %rdx
-	cmpl	$0, PC_DEFERRED(%rdx)
-	jne	2f
-	pop	%rdx
-	pop	%rcx
-	pop	%rax
-	add	$16, %rsp		/* vector, error code */
-	iretq
-	/* A signal waits: take the long way, where it is delivered. */
-2:	movq	$DUNE_VEC_NONE, IST_VECTOR(%rsp)
-	jmp	find_percpu
-
-/* rcx: the interrupted rsp, rdx: percpu; CR2 is pushed */
-check_stack:
-	push	%rdi
-	push	%rsi
-	push	%r8
-	push	%r9
-	push	%r10
-	push	%r11
-	push	%rbx
-	push	%rbp
-	push	%rcx
-	push	%rdx
-	mov	%rsp, %rbp
-	mov	%rdx, %rdi
-	mov	%rcx, %rsi
-	and	$-16, %rsp
-	cld
-	call	__dune_stack_check
-	mov	%rbp, %rsp
-	pop	%rdx
-	pop	%rcx
-	pop	%rbp
-	pop	%rbx
-	pop	%r11
-	pop	%r10
-	pop	%r9
-	pop	%r8
-	pop	%rsi
-	pop	%rdi
-	test	%rax, %rax
-	jnz	move
-	pop	%rax
-	jmp	lost
-
-/*
- * Nowhere to go with it: the host side decides.  All registers are the program's but
- * those on the stack here: rdx, rcx, rax, then what the CPU pushed.
- */
-double_fault:
-	cmpq	$DUNE_ERR_INT, 8(%rsp)
-	je	common
-	push	%rax
-	push	%rcx
-	push	%rdx
-lost:
-	mov	%cr2, %rax
-	cmpb	$0, __dune_is_svm(%rip)
-	jne	1f
-	vmcall
-LABEL(__dune_lost_vmx)
-	ud2
-1:	vmmcall
-LABEL(__dune_lost_svm)
-	ud2
+LABEL(__dune_trap_again)
+	/* Nothing is to be handled, or not now: on with the interrupted code. */
+again:
+	mov	%rbx, %rsp
+	jmp	pop_frame
 
 /*
  * void dune_pop_trap_frame(struct dune_tf *tf)
@@ -354,6 +326,8 @@ LABEL(__dune_lost_svm)
 	.type	dune_pop_trap_frame, @function
 	.balign	16
 dune_pop_trap_frame:
+	testb	$3, TF_CS(%rdi)
+	jnz	__dune_ring_pop
 	and	$-16, %rsp
 	sub	$48, %rsp
 	mov	TF_RIP(%rdi), %rax

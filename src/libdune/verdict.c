@@ -198,39 +198,29 @@ void __dune_host_trap(struct dune_percpu *pc)
 	become_signal(pc, vec, tf.err, cr2);
 }
 
-/* What lies on the IST stack of an exception that its entry code could not move away. */
-struct lost_frame {
-	uint64_t rdx, rcx, rax, vec, err, rip, cs, rflags, rsp;
-};
-
 /*
- * A double fault, an exception of the entry code itself, or one of a program whose
- * stack cannot take its frame.  The last is a signal as ever, which may find an
- * alternate stack, unless the program wants the exception.  rax is CR2.
+ * DUNE_ASK_LOST: a double fault, an exception of the entry code itself, or one of a
+ * program whose stack cannot take its frame.  The last is a signal as ever, which may
+ * find an alternate stack, unless the program wants the exception.
  */
 void __dune_host_lost(struct dune_percpu *pc)
 {
 	struct dune_regs *r = &pc->run->regs;
-	uint64_t cr2 = r->rax;
-	struct lost_frame f;
+	uint64_t vec = r->rsi, cr2 = r->rdx;
+	struct dune_tf tf;
 
-	if (__dune_copy_user(&f, (const void *)r->rsp, sizeof(f)))
+	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
 		__dune_raise(SIGSEGV, SI_KERNEL, 0);
-	r->rdx = f.rdx;
-	r->rcx = f.rcx;
-	r->rax = f.rax;
-	r->rip = f.rip;
-	r->rflags = f.rflags;
-	r->rsp = f.rsp;
-	if (f.vec != T_DF && !pc->moving && !__dune_has_handler(f.vec)) {
-		become_signal(pc, f.vec, (uint32_t)f.err, cr2);
+	take_frame(r, &tf);
+	if (vec != T_DF && !pc->moving && !(tf.cs & 3) && !__dune_has_handler(vec)) {
+		become_signal(pc, vec, tf.err, cr2);
 		return;
 	}
 	__dune_message("exception %lu (error code 0x%lx) at rip 0x%lx, and %s (rsp 0x%lx, CR2 0x%lx)\n",
-		       (unsigned long)f.vec, (unsigned long)f.err, (unsigned long)f.rip,
-		       f.vec == T_DF ? "the first exception could not be delivered" :
+		       (unsigned long)vec, (unsigned long)tf.err, (unsigned long)tf.rip,
+		       vec == T_DF ? "the first exception could not be delivered" :
 		       pc->moving ? "it hit the entry code itself" :
 		       "the stack cannot take its frame",
-		       (unsigned long)f.rsp, (unsigned long)cr2);
+		       (unsigned long)tf.rsp, (unsigned long)cr2);
 	__dune_raise(SIGSEGV, SI_KERNEL, 0);
 }

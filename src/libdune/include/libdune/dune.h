@@ -258,6 +258,70 @@ void dune_dump_trap_frame(struct dune_tf *tf);
  */
 void dune_pop_trap_frame(struct dune_tf *tf) __attribute__((noreturn));
 
+/* ---- ring 3 --------------------------------------------------------- */
+
+/*
+ * A thread in Dune mode may run code in ring 3 of its vCPU: code that cannot
+ * touch pages without PTE_U, execute privileged instructions or leave guest mode.
+ * Its system calls and exceptions come to handlers in ring 0, on the stack of
+ * dune_jump_to_user(), with ring 0's FS base (so TLS and libc work) and the vector
+ * registers saved.  In *tf the code's selectors are GD_UT | 3 and GD_UD | 3, and
+ * ARG0() to ARG5() name a system call's arguments; its result goes to tf->rax.
+ *
+ * RFLAGS.IOPL is libdune's: 1 in ring 3, 0 elsewhere.  GS is libdune's in ring 0
+ * while ring 3 is in use.
+ *
+ * A signal for a thread in ring 3 is delivered in ring 0, on the stack of
+ * dune_jump_to_user(); ring 3 goes on when its handler returns.
+ */
+typedef void (*dune_syscall_cb)(struct dune_tf *tf);
+
+/**
+ * dune_register_syscall_handler - handle SYSCALL from ring 3
+ * @cb: the handler; NULL takes it away, and then such a call ends the process
+ *
+ * One for all threads.  A SYSCALL in ring 0 is forwarded to Linux as ever.
+ */
+void dune_register_syscall_handler(dune_syscall_cb cb);
+
+/**
+ * dune_jump_to_user - run in ring 3
+ * @tf: where to: rip, rsp, rflags and the general registers; cs and ss are not read
+ *
+ * Returns when a handler calls dune_ret_from_user().  A handler may call it again
+ * for another stretch of ring 3; they nest, and the inner one ends first.
+ *
+ * Return: what dune_ret_from_user() was given; -EINVAL outside Dune mode, -ENOTSUP
+ * if the CPU lacks FSGSBASE or XSAVE.
+ */
+int dune_jump_to_user(struct dune_tf *tf);
+
+/**
+ * dune_ret_from_user - make dune_jump_to_user() return
+ * @ret: what it returns
+ *
+ * From a handler, on any depth of its stack: leaves the handler for good.
+ */
+void dune_ret_from_user(int ret) __attribute__((noreturn));
+
+/**
+ * dune_passthrough_syscall - make ring 3's system call
+ * @tf: the number is in tf->rax, the arguments are ARG0(tf) to ARG5(tf)
+ *
+ * The result, or a negative errno, goes to tf->rax.  The call is the caller's own:
+ * one that makes a thread or changes FS does so to ring 0.
+ */
+void dune_passthrough_syscall(struct dune_tf *tf);
+
+/**
+ * dune_get_user_fs, dune_set_user_fs - the FS base of ring 3
+ *
+ * Of the calling thread, in Dune mode; at first that of ring 0.  Ring 3 may change
+ * it by WRFSBASE.
+ */
+unsigned long dune_get_user_fs(void);
+void dune_set_user_fs(unsigned long base);
+
 /* ---- utilities ------------------------------------------------------ */
 
 /**

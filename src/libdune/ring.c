@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Ring 3 of a thread in Dune mode: see ring_asm.S.
+ *
+ * Lean code: part of it runs on an IST stack.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "local.h"
+
+#define MSR_LSTAR	0xc0000082U
+#define MSR_SFMASK	0xc0000084U
+
+/* What SYSCALL clears: TF DF IOPL NT AC.  The gate restores them for ring 0. */
+#define SFMASK_GATE	0x00047500U
+
+#define SYSCALL_LEN	2
+#define RAX_SLOT	56	/* below ring0_rsp, in the frame that the gate pushes */
+
+static void no_handler(struct dune_tf *tf)
+{
+	__dune_message("system call %lu from ring 3 (rip 0x%lx), and no handler\n",
+		       (unsigned long)tf->rax, (unsigned long)tf->rip);
+	__dune_raise(SIGSYS, SI_KERNEL, 0);
+}
+
+dune_syscall_cb __dune_syscall_call = no_handler;
+
+DUNE_EXPORT void dune_register_syscall_handler(dune_syscall_cb cb)
+{
+	__atomic_store_n(&__dune_syscall_call, cb ? cb : no_handler, __ATOMIC_RELEASE);
+}
+
+static void swapgs(void)
+{
+	__asm__ volatile("swapgs" : : : "memory");
+}
+
+static uint64_t read_fs(void)
+{
+	uint64_t base;
+
+	__asm__ volatile("rdfsbase %0" : "=r"(base));
+	return base;
+}
+
+static void write_fs(uint64_t base)
+{
+	__asm__ volatile("wrfsbase %0" : : "r"(base) : "memory");
+}
+
+static void write_msr(uint32_t msr, uint64_t value)
+{
+	__asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+			 : "memory");
+}
+
+/* In [@first, @end)? */
+static bool within(uint64_t rip, const char *first, const char *end)
+{
+	return rip >= (uint64_t)first && rip < (uint64_t)end;
+}
+
+static bool on_entry(uint64_t rip)
+{
+	return within(rip, __dune_ring_begin, __dune_ring_based);
+}
+
+static bool on_exit(uint64_t rip)
+{
+	return within(rip, __dune_ring_exit, __dune_ring_done);
+}
+
+/* Host side: is the guest in ring 3, or are its registers half ring 3's? */
+bool __dune_ring_busy(const struct dune_regs *r)
+{
+	if (within(r->rip, __dune_trap_ist, __dune_trap_ist_end))
+		return false;
+	return r->rflags & DUNE_IOPL || on_entry(r->rip) || on_exit(r->rip);
+}
+
+/* SYSCALL was executed, and nothing came of it: ring 3 is at the instruction again. */
+static void take_back(struct dune_percpu *pc, struct dune_tf *tf)
+{
+	if (tf->rip == (uint64_t)__dune_ring_begin)
+		swapgs();
+	if (tf->rip > (uint64_t)__dune_ring_saved)
+		tf->rsp = pc->user_rsp;
+	if (tf->rip >= (uint64_t)__dune_ring_clobbered)
+		tf->rax = *(const uint64_t *)(pc->ring0_rsp - RAX_SLOT);
+	tf->rip = tf->rcx - SYSCALL_LEN;
+	tf->rflags = tf->r11;
+	tf->cs = GD_UT_RPL3;
+	tf->ss = GD_UD_RPL3;
+	pc->user_fs = read_fs();
+}
+
+/* On the way to ring 3: it is there.  The error code stays: IRETQ may have failed. */
+static void complete(struct dune_tf *tf)
+{
+	bool framed = tf->rip >= (uint64_t)__dune_ring_framed;
+	const struct dune_tf *to = (const struct dune_tf *)(tf->rsp - (framed ? TF_RIP : 0));
+	uint32_t err = tf->err;
+
+	if (tf->rip == (uint64_t)__dune_ring_iretq)
+		swapgs();
+	__dune_copy(tf, to, sizeof(*tf));
+	tf->err = err;
+	tf->rflags |= DUNE_USER_IOPL;
+}
+
+/*
+ * On an IST stack: was it ring 3 that was interrupted?  Then *tf says so, and FS and
+ * GS are ring 0's.
+ */
+bool __dune_ring_leave(struct dune_percpu *pc, struct dune_tf *tf)
+{
+	if (tf->cs & 3) {
+		swapgs();
+		pc->user_fs = read_fs();
+	} else if (on_entry(tf->rip)) {
+		take_back(pc, tf);
+	} else if (on_exit(tf->rip)) {
+		complete(tf);
+	} else {
+		return false;
+	}
+	write_fs(pc->ring0_fs);
+	return true;
+}
+
+static void prepare(struct dune_percpu *pc)
+{
+	const char *gate = __dune_is_svm ? __dune_ring_gate_svm : __dune_ring_gate_vmx;
+
+	if (!pc->user_fs)
+		pc->user_fs = read_fs();
+	write_msr(MSR_SFMASK, SFMASK_GATE);
+	write_msr(MSR_LSTAR, (uint64_t)gate);
+	pc->ring_gate = 1;
+}
+
+DUNE_EXPORT int dune_jump_to_user(struct dune_tf *tf)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+
+	if (!pc)
+		return -EINVAL;
+	if (!(__dune_info.features & DUNE_FEAT_FSGSBASE) || !__dune_xsave_mask)
+		return -ENOTSUP;
+	if (!pc->ring_gate)
+		prepare(pc);
+	return __dune_ring_enter(pc, tf);
+}
+
+DUNE_EXPORT void dune_ret_from_user(int ret)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+
+	if (!pc || !pc->ring_frame) {
+		__dune_message("dune_ret_from_user() without a dune_jump_to_user()\n");
+		__dune_raise(SIGABRT, SI_USER, 0);
+	}
+	__dune_ring_return(pc, ret);
+}
+
+DUNE_EXPORT unsigned long dune_get_user_fs(void)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+
+	return pc ? pc->user_fs : 0;
+}
+
+DUNE_EXPORT void dune_set_user_fs(unsigned long base)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+
+	if (pc)
+		pc->user_fs = base;
+}
