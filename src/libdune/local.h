@@ -238,7 +238,8 @@ extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[
 
 /* ring.c, ring_asm.S */
 extern dune_syscall_cb __dune_syscall_call;
-extern const char __dune_ring_gate_vmx[], __dune_ring_gate_svm[], __dune_ring_begin[],
+extern const char __dune_ring_gates[], __dune_ring_gate_vmx[], __dune_ring_gate_svm[],
+	__dune_ring_begin[],
 	__dune_ring_swapped[], __dune_ring_saved[], __dune_ring_clobbered[],
 	__dune_ring_based[], __dune_ring_exit[], __dune_ring_framed[], __dune_ring_iretq[],
 	__dune_ring_done[];

@@ -62,9 +62,11 @@ static bool within(uint64_t rip, const char *first, const char *end)
 	return rip >= (uint64_t)first && rip < (uint64_t)end;
 }
 
-static bool on_entry(uint64_t rip)
+/* @r11: SYSCALL's copy of the flags; the gates' first instructions serve ring 0 too. */
+static bool on_entry(uint64_t rip, uint64_t r11)
 {
-	return within(rip, __dune_ring_begin, __dune_ring_based);
+	return within(rip, __dune_ring_begin, __dune_ring_based) ||
+	       (within(rip, __dune_ring_gates, __dune_ring_begin) && r11 & DUNE_IOPL);
 }
 
 static bool on_exit(uint64_t rip)
@@ -77,13 +79,13 @@ bool __dune_ring_busy(const struct dune_regs *r)
 {
 	if (within(r->rip, __dune_trap_ist, __dune_trap_ist_end))
 		return false;
-	return r->rflags & DUNE_IOPL || on_entry(r->rip) || on_exit(r->rip);
+	return r->rflags & DUNE_IOPL || on_entry(r->rip, r->r11) || on_exit(r->rip);
 }
 
 /* SYSCALL was executed, and nothing came of it: ring 3 is at the instruction again. */
 static void take_back(struct dune_percpu *pc, struct dune_tf *tf)
 {
-	if (tf->rip == (uint64_t)__dune_ring_begin)
+	if (tf->rip <= (uint64_t)__dune_ring_begin)
 		swapgs();
 	if (tf->rip > (uint64_t)__dune_ring_saved)
 		tf->rsp = pc->user_rsp;
@@ -119,7 +121,7 @@ bool __dune_ring_leave(struct dune_percpu *pc, struct dune_tf *tf)
 	if (tf->cs & 3) {
 		swapgs();
 		pc->user_fs = read_fs();
-	} else if (on_entry(tf->rip)) {
+	} else if (on_entry(tf->rip, tf->r11)) {
 		take_back(pc, tf);
 	} else if (on_exit(tf->rip)) {
 		complete(tf);

@@ -25,6 +25,7 @@
  * LSTAR of a thread that has been in ring 3: r11 has the caller's flags.  What
  * comes from ring 0 goes on as in syscall_asm.S.
  */
+LABEL(__dune_ring_gates)
 FUNC(__dune_ring_gate_svm)
 	test	$DUNE_IOPL, %r11d
 	jnz	from_ring3
