@@ -82,6 +82,15 @@ bool __dune_ring_busy(const struct dune_regs *r)
 	return r->rflags & DUNE_IOPL || on_entry(r->rip, r->r11) || on_exit(r->rip);
 }
 
+/*
+ * A step from ring 3 into the gate, which Bochs reports although SFMASK clears TF:
+ * ring 3's next instruction is the one to report.
+ */
+bool __dune_ring_stepped(const struct dune_tf *tf)
+{
+	return !(tf->cs & 3) && on_entry(tf->rip, tf->r11);
+}
+
 /* SYSCALL was executed, and nothing came of it: ring 3 is at the instruction again. */
 static void take_back(struct dune_percpu *pc, struct dune_tf *tf)
 {

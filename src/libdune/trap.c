@@ -10,6 +10,7 @@
 
 #include "local.h"
 
+#define T_DB		1
 #define T_DF		8
 #define NR_EXCEPTIONS	32
 #define RED_ZONE	128
@@ -176,6 +177,8 @@ struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 		}
 		interrupted = true;
 	}
+	if (what[0] == T_DB && __dune_ring_stepped(tf))
+		return go_on();
 	pc->floor = pc->floor_normal;
 	from_user = __dune_ring_leave(pc, tf);
 	if (what[0] == T_PF && __dune_window_fault(what[1], tf->err)) {

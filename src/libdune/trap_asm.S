@@ -26,6 +26,7 @@
  */
 #include "asm.h"
 
+#define T_DB		1
 #define T_DF		8
 #define T_PF		14
 #define T_INT80		128
@@ -65,6 +66,8 @@ LABEL(__dune_trap_entries)
 	mov	$vec, %eax
 	.if	(vec == T_DF) || (vec == DUNE_VEC_KICK) || (vec >= 32)
 	jmp	long_entry
+	.elseif	(vec == T_DB) || ((vec >= 11) && (vec <= 13))
+	jmp	suspect
 	.else
 	jmp	exception
 	.endif
@@ -127,10 +130,26 @@ page_fault:
 	call	*__dune_pgflt_call(%rip)
 	jmp	short_return
 
+/*
+ * What IRETQ to ring 3 may raise, or a step into the system-call gate: in the code
+ * between the rings, with the registers of the other one, is no short way.
+ */
+	.balign	16
+suspect:
+	push_registers
+	mov	TF_RIP(%rsp), %rcx
+	lea	__dune_ring_done(%rip), %rdx
+	cmp	%rdx, %rcx
+	jae	1f
+	lea	__dune_ring_gates(%rip), %rdx
+	cmp	%rdx, %rcx
+	jae	long_way
+	jmp	1f
+
 	.balign	16
 exception:
 	push_registers
-	testb	$3, TF_CS(%rsp)
+1:	testb	$3, TF_CS(%rsp)
 	jnz	long_way
 	lea	__dune_intr_call(%rip), %rdx
 	mov	(%rdx,%rax,8), %rsi
