@@ -245,7 +245,7 @@ extern const char __dune_ring_gates[], __dune_ring_gate_vmx[], __dune_ring_gate_
 	__dune_ring_done[];
 bool __dune_ring_leave(struct dune_percpu *pc, struct dune_tf *tf);
 bool __dune_ring_stepped(const struct dune_tf *tf);
-bool __dune_ring_busy(const struct dune_regs *r);
+bool __dune_ring_busy(const struct dune_percpu *pc);
 int __dune_ring_enter(struct dune_percpu *pc, const struct dune_tf *tf);
 void __dune_ring_return(struct dune_percpu *pc, int ret) __attribute__((noreturn));
 

@@ -75,9 +75,11 @@ static bool on_exit(uint64_t rip)
 }
 
 /* Host side: is the guest in ring 3, or are its registers half ring 3's? */
-bool __dune_ring_busy(const struct dune_regs *r)
+bool __dune_ring_busy(const struct dune_percpu *pc)
 {
-	if (within(r->rip, __dune_trap_ist, __dune_trap_ist_end))
+	const struct dune_regs *r = &pc->run->regs;
+
+	if (!pc->ring0_rsp || within(r->rip, __dune_trap_ist, __dune_trap_ist_end))
 		return false;
 	return r->rflags & DUNE_IOPL || on_entry(r->rip, r->r11) || on_exit(r->rip);
 }

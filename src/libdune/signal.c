@@ -148,7 +148,7 @@ static bool guest_ready(const struct dune_percpu *pc)
 	uint64_t offset = pc->run->regs.rsp - (uint64_t)pc;
 
 	return (offset <= DUNE_IST_BOTTOM || offset > DUNE_IST3_TOP) &&
-	       !__dune_ring_busy(&pc->run->regs);
+	       !__dune_ring_busy(pc);
 }
 
 /* The guest cannot take a frame.  Out of ring 3, where it would not look. */
@@ -156,7 +156,7 @@ static void call_back(struct dune_percpu *pc)
 {
 	struct dune_inject *inject = &pc->run->inject;
 
-	if (inject->valid || !__dune_ring_busy(&pc->run->regs))
+	if (inject->valid || !__dune_ring_busy(pc))
 		return;
 	__dune_clear(inject, sizeof(*inject));
 	inject->vector = DUNE_VEC_KICK;

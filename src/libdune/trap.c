@@ -181,7 +181,8 @@ struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 		return go_on();
 	pc->floor = pc->floor_normal;
 	from_user = __dune_ring_leave(pc, tf);
-	if (what[0] == T_PF && __dune_window_fault(what[1], tf->err)) {
+	if (what[0] == T_PF && (int32_t)tf->err != DUNE_ERR_INT &&
+	    __dune_window_fault(what[1], tf->err)) {
 		if (!pc->deferred && !pc->irqs && !from_user)
 			return go_on();
 		what[0] = DUNE_VEC_NONE;
@@ -191,7 +192,7 @@ struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 
 	top = from_user ? pc->ring0_rsp : tf->rsp - RED_ZONE;
 	to = (top - sizeof(*tf)) & ~15ULL;
-	if (what[0] == T_DF || pc->moving || interrupted || !top ||
+	if ((what[0] == T_DF && (int32_t)tf->err != DUNE_ERR_INT) || pc->moving || interrupted || !top ||
 	    !stack_takes(pc, top, 512)) {
 		pc->moving |= interrupted;
 		__dune_hypercall(DUNE_ASK_LOST, (uint64_t)tf, what[0], what[1]);

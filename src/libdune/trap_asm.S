@@ -45,7 +45,10 @@
 
 LABEL(__dune_trap_ist)
 
-/* 256 stubs of 16 bytes.  The CPU pushes an error code for vectors 8, 10-14, 17, 21, 29, 30. */
+/*
+ * 256 stubs of 16 bytes.  The CPU pushes an error code for vectors 8, 10-14, 17, 21, 29, 30,
+ * but not if it was an INT instruction: five words on an aligned stack, not six.
+ */
 	.balign	16
 LABEL(__dune_trap_entries)
 	.set	vec, 0
@@ -59,17 +62,20 @@ LABEL(__dune_trap_entries)
 	jmp	int80
 	.else
 	.if	(vec == 8) || ((vec >= 10) && (vec <= 14)) || (vec == 17) || (vec == 21) || (vec == 29) || (vec == 30)
-	.else
-	pushq	$0
-	.endif
 	push	%rax
 	mov	$vec, %eax
-	.if	(vec == T_DF) || (vec == DUNE_VEC_KICK) || (vec >= 32)
+	jmp	with_error
+	.else
+	pushq	$0
+	push	%rax
+	mov	$vec, %eax
+	.if	(vec == DUNE_VEC_KICK) || (vec >= 32)
 	jmp	long_entry
-	.elseif	(vec == T_DB) || ((vec >= 11) && (vec <= 13))
+	.elseif	vec == T_DB
 	jmp	suspect
 	.else
 	jmp	exception
+	.endif
 	.endif
 	.endif
 	.set	vec, vec + 1
@@ -130,11 +136,18 @@ page_fault:
 	call	*__dune_pgflt_call(%rip)
 	jmp	short_return
 
+with_error:
+	test	$8, %spl
+	jnz	1f
+	push	(%rsp)
+	movq	$DUNE_ERR_INT, 8(%rsp)
+1:	cmp	$T_DF, %eax
+	je	long_entry
+
 /*
  * What IRETQ to ring 3 may raise, or a step into the system-call gate: in the code
  * between the rings, with the registers of the other one, is no short way.
  */
-	.balign	16
 suspect:
 	push_registers
 	mov	TF_RIP(%rsp), %rcx
@@ -206,9 +219,22 @@ short_return:
 /* ---- the long way ----------------------------------------------------- */
 
 long_fault:
-	mov	%rdi, %rdx		/* CR2 */
 	mov	$T_PF, %eax
+	test	$8, %spl
+	jz	int_fault
+	mov	%rdi, %rdx		/* CR2 */
 	jmp	long_way
+
+/* INT 14: the frame lacks a word above rax. */
+int_fault:
+	pop	%rdi
+	pop	%rsi
+	pop	%rdx
+	pop	%rcx
+	add	$10 * 8, %rsp		/* the others are as they were */
+	pushq	(%rsp)
+	movq	$DUNE_ERR_INT, 8(%rsp)
+	jmp	long_entry
 
 long_checked:
 	mov	%rdi, %rax
