@@ -291,6 +291,7 @@ int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault);
  * there was anything.
  */
 bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long end);
+int dune_mmu_flush(struct dune_vm *vm);
 void dune_mmu_cache_free(struct dune_mmu_cache *cache);
 
 /* vcpu.c */

@@ -134,6 +134,8 @@ static long dune_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return dune_set_windows(vm, (void __user *)arg);
 	case DUNE_CREATE_VCPU:
 		return arg ? -EINVAL : dune_vcpu_create(file);
+	case DUNE_FLUSH_TLB:
+		return arg ? -EINVAL : dune_mmu_flush(vm);
 	default:
 		return -ENOTTY;
 	}

@@ -115,6 +115,15 @@ static void flush_all(struct dune_vm *vm)
 		smp_call_function_many(vm->running, flush_ack, NULL, 1);
 }
 
+/* DUNE_FLUSH_TLB: forget what every vCPU's TLB holds before it runs guest code again. */
+int dune_mmu_flush(struct dune_vm *vm)
+{
+	spin_lock(&vm->mmu_lock);
+	flush_all(vm);
+	spin_unlock(&vm->mmu_lock);
+	return 0;
+}
+
 /* Clear [gpa, end) below @table.  Tables stay: the next fault reuses them. */
 static bool zap(u64 *table, int level, u64 gpa, u64 end)
 {

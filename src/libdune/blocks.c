@@ -20,6 +20,7 @@
 
 static struct dune_percpu *blocks[MAX_BLOCKS];
 static uint32_t nr_blocks;	/* no block lies at this index or above */
+uint32_t __dune_nr_guests;
 
 static bool replace(struct dune_percpu **place, struct dune_percpu *from, struct dune_percpu *to)
 {
@@ -37,6 +38,7 @@ static int track(struct dune_percpu *pc)
 		while (nr <= i && !__atomic_compare_exchange_n(&nr_blocks, &nr, i + 1, false,
 							       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			;
+		__atomic_add_fetch(&__dune_nr_guests, 1, __ATOMIC_ACQ_REL);
 		return 0;
 	}
 	return -EAGAIN;
@@ -52,8 +54,10 @@ static void untrack(struct dune_percpu *pc)
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
 	for (uint32_t i = 0; i < nr; i++)
-		if (replace(&blocks[i], pc, NULL))
+		if (replace(&blocks[i], pc, NULL)) {
+			__atomic_sub_fetch(&__dune_nr_guests, 1, __ATOMIC_ACQ_REL);
 			return;
+		}
 }
 
 /* The block around @addr, an address of its host stack or of its tables; or NULL. */
@@ -264,6 +268,8 @@ void __dune_forget_parent(struct dune_percpu *own)
 			__dune_own3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
 		}
 	}
+	__atomic_store_n(&__dune_nr_guests, own ? 1 : 0, __ATOMIC_RELEASE);
+	__dune_vm_forked();
 	if (dune_fd >= 0 && !shared)
 		__dune_own3(SYS_close, dune_fd, 0, 0);
 	dune_fd = -1;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -17,6 +18,14 @@ uint8_t __dune_is_svm;
 enum { INIT_NONE, INIT_BUSY, INIT_DONE };
 static atomic_int init_state;
 
+/* The kernel puts some random bytes there, for libc. */
+static uint64_t initial_stack(void)
+{
+	uint64_t at = getauxval(AT_RANDOM);
+
+	return at ? at : (uint64_t)__builtin_frame_address(0);
+}
+
 static int attach(void)
 {
 	int ret = __dune_attach();
@@ -28,7 +37,7 @@ static int attach(void)
 		ret = -errno;
 	else if (__dune_info.abi_version == DUNE_ABI_VERSION &&
 		 __dune_info.window_shift == GIB_SHIFT)
-		ret = __dune_pgtable_init();
+		ret = __dune_pgtable_init(initial_stack());
 	if (ret) {
 		*__dune_fork_mark = 0;
 		close(dune_fd);

@@ -88,6 +88,7 @@ int __dune_attach(void);
 int __dune_fork_init(void);
 
 /* blocks.c */
+extern uint32_t __dune_nr_guests;	/* threads that are in Dune mode or about to enter */
 struct dune_percpu *__dune_block_create(int *err);
 void __dune_block_destroy(struct dune_percpu *pc);
 void __dune_block_forget(struct dune_percpu *pc);
@@ -110,17 +111,21 @@ extern int __dune_exec_fd;	/* the loader; -1: none */
 long __dune_exec(struct dune_percpu *pc);
 
 /* maps.c */
-int __dune_for_each_map(int (*cb)(uint64_t begin, uint64_t end));
+int __dune_for_each_map(int (*cb)(uint64_t begin, uint64_t end, bool vdso));
+
+/* layout.c; see also vm.h */
+long __dune_windows_restore(int fd);
+
+/* tlb.c */
+void __dune_vm_forked(void);
 
 /* pgtable.c */
 extern bool __dune_has_vsyscall;	/* Linux maps that page */
-int __dune_pgtable_init(void);
-long __dune_windows_restore(int fd);
+int __dune_pgtable_init(uint64_t stack);
 int __dune_map_gib(uint64_t va);
 int __dune_map_range(uint64_t va, uint64_t len);
-bool __dune_gib_mapped(uint64_t va);
-bool __dune_gib_held(uint64_t va);
 bool __dune_va_present(uint64_t va);
+bool __dune_gib_fault(uint64_t va, uint64_t err);
 uint64_t __dune_cr3(void);
 
 /* segments.c */

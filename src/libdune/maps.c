@@ -8,6 +8,8 @@
 
 #include "local.h"
 
+typedef int (*map_cb)(uint64_t begin, uint64_t end, bool vdso);
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -17,29 +19,38 @@ static int hex_digit(char c)
 	return -1;
 }
 
-/* The state of a line "begin-end rwxp ...": only the two numbers count. */
+/*
+ * The state of a line "begin-end rwxp ... name": the two numbers count, and whether
+ * the name begins with "[v": the pages of the vDSO ([vdso], [vvar], [vvar_vclock]).
+ */
 struct parser {
 	uint64_t num[2];
 	int field;		/* 0 begin, 1 end, 2 the rest of the line */
+	char before;		/* the character before this one */
+	bool path, vdso;
 };
 
-static int feed(struct parser *p, char c, int (*cb)(uint64_t, uint64_t))
+static int feed(struct parser *p, char c, map_cb cb)
 {
-	int digit = hex_digit(c);
+	int digit = hex_digit(c), ret = 0;
 
 	if (c == '\n') {
-		p->num[0] = p->num[1] = 0;
-		p->field = 0;
+		ret = cb(p->num[0], p->num[1], p->vdso);
+		*p = (struct parser){ };
 	} else if (p->field < 2 && digit >= 0) {
 		p->num[p->field] = p->num[p->field] << 4 | (unsigned int)digit;
-	} else if (p->field < 2 && ++p->field == 2) {
-		return cb(p->num[0], p->num[1]);
+	} else if (p->field < 2) {
+		p->field++;
+	} else {
+		p->path |= c == '/';
+		p->vdso |= !p->path && p->before == '[' && c == 'v';
 	}
-	return 0;
+	p->before = c;
+	return ret;
 }
 
 /* Calls @cb for each mapping; stops at the first that returns not 0. */
-int __dune_for_each_map(int (*cb)(uint64_t begin, uint64_t end))
+int __dune_for_each_map(map_cb cb)
 {
 	struct parser p = { };
 	char buf[1024];

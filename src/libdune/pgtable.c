@@ -6,81 +6,43 @@
  * the mm; so one present entry per GiB is enough, and mmap(), munmap() and
  * mprotect() need no action here.
  *
+ * dune_init(true): a GiB without an entry is marked by a reserved bit (PTE_LAZY_*).
+ * Touching it is a page fault that says so, and is answered here; any other fault is
+ * the program's.  dune_init(false): its entry is empty.
+ *
  * Lean code: it also runs in trap handlers, on any number of threads, and may
- * be interrupted anywhere by a signal handler.  So there is no lock and no
- * allocator: each table has one possible place in the pool, two threads that
- * build the same table write the same values, and entries are published by
- * compare-and-exchange against 0, which never undoes what the program wrote.
+ * be interrupted anywhere by a signal handler.  So there is no lock: each table of
+ * pgroot that is made here has one possible place, two threads that make the same
+ * one write the same values, and entries are published by compare-and-exchange
+ * against what stands for "not yet", which never undoes what the program wrote.
+ * Those of a clone come from a few that wait (__dune_table_spare()).
  */
 #include <errno.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 
-#include "local.h"
-
-#define DUNE_MAX_WINDOWS	4096	/* what 42 guest-physical bits hold */
-#define PAGE		4096ULL
-#define PTRS		512
-#define PT_INDEX(level, va) ((va) >> (12 + 9 * (level)) & (PTRS - 1))
-#define PT_ADDR(e)	((e) & 0x000ffffffffff000ULL)
-
-/* Bits of an entry (SDM 4.5, APM 5.3). */
-#define PT_P		(1ULL << 0)
-#define PT_W		(1ULL << 1)
-#define PT_U		(1ULL << 2)
-#define PT_A		(1ULL << 5)
-#define PT_D		(1ULL << 6)
-#define PT_PS		(1ULL << 7)
-#define PT_TABLE	(PT_P | PT_W | PT_U | PT_A)
-#define PT_LEAF		(PT_TABLE | PT_D | PT_PS)
+#include "vm.h"
 
 /*
- * The pool, in pages: the root, a PDPT for each of the 256 root entries that
- * cover USER_END, a PD for each window that can exist.  Memory is used only
+ * The fixed tables, in pages: the root, a PDPT for each of the 256 root entries
+ * that cover USER_END, a PD for each window that can exist.  Memory is used only
  * for pages that are written.
  */
-#define POOL_PDPT	1
-#define POOL_PD		(POOL_PDPT + 256)
+#define FIXED_PDPT	1
+#define FIXED_PD	(FIXED_PDPT + 256)
 
 DUNE_EXPORT ptent_t *pgroot;
 bool __dune_has_vsyscall;
+struct page *__dune_clones;
 
-/*
- * The windows in the order of their guest-physical addresses, for the child of a
- * fork.  One that is not noted yet is in no page-table entry either.
- */
-#define NO_WINDOW	(~0ULL)
+static uint64_t nr_fixed;
 
-static uint64_t known[DUNE_MAX_WINDOWS];	/* hva + 1, so that 0 is none */
-static uint32_t nr_known;
-
-static uint64_t pool_size;
-static uint64_t pool_gpa[2];	/* of the pool's first byte, if it lies in the ... */
-static uint64_t pool_split;	/* ... window below, or at or above, this address */
-
-static ptent_t *pool_page(uint64_t index)
+static ptent_t *fixed_table(uint64_t index)
 {
-	return pgroot + index * PTRS;
+	return (ptent_t *)__dune_pool.va + index * PTRS;
 }
 
-static uint64_t pool_to_gpa(const ptent_t *page)
+bool __dune_is_fixed_table(const ptent_t *table)
 {
-	uint64_t va = (uint64_t)page;
-
-	return pool_gpa[va >= pool_split] + (va - (uint64_t)pgroot);
-}
-
-/* The pool page at @gpa, NULL if it is none. */
-static ptent_t *pool_from_gpa(uint64_t gpa)
-{
-	for (int half = 0; half < 2; half++) {
-		uint64_t offset = gpa - pool_gpa[half];
-		ptent_t *page = pgroot + offset / sizeof(ptent_t);
-
-		if (offset < pool_size && pool_to_gpa(page) == gpa)
-			return page;
-	}
-	return NULL;
+	return (uint64_t)table - __dune_pool.va < nr_fixed * PGSIZE;
 }
 
 /* Page directories in the pool.  More than USER_END has GiBs are no use. */
@@ -93,158 +55,163 @@ static uint64_t max_pds(void)
 	return windows < USER_END >> GIB_SHIFT ? windows : USER_END >> GIB_SHIFT;
 }
 
-static bool publish(ptent_t *entry, ptent_t value)
+/* What an entry of @level is before anybody asked for it. */
+static ptent_t not_yet(int level)
 {
-	ptent_t empty = 0;
-
-	return __atomic_compare_exchange_n(entry, &empty, value, false, __ATOMIC_ACQ_REL,
-					   __ATOMIC_ACQUIRE);
-}
-
-static ptent_t load(const ptent_t *entry)
-{
-	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
-}
-
-static void note_window(uint64_t index, uint64_t hva)
-{
-	uint32_t nr = __atomic_load_n(&nr_known, __ATOMIC_ACQUIRE);
-
-	if (index >= DUNE_MAX_WINDOWS)
-		return;
-	__atomic_store_n(&known[index], hva + 1, __ATOMIC_RELEASE);
-	while (nr <= index && !__atomic_compare_exchange_n(&nr_known, &nr, (uint32_t)index + 1,
-							   false, __ATOMIC_ACQ_REL,
-							   __ATOMIC_ACQUIRE))
-		;
-}
-
-static long map_window(uint64_t va, uint64_t *gpa)
-{
-	struct dune_window win = { .hva = va };
-	long ret = __dune_syscall3(SYS_ioctl, dune_fd, DUNE_MAP_WINDOW, &win);
-
-	*gpa = win.gpa;
-	if (!ret)
-		note_window(win.gpa >> GIB_SHIFT, win.hva);
-	return ret;
-}
-
-/* Give the VM behind @fd, which is new, the windows of the one before it. */
-long __dune_windows_restore(int fd)
-{
-	uint32_t nr = __atomic_load_n(&nr_known, __ATOMIC_ACQUIRE);
-	struct dune_windows win = { .nr = nr };
-	uint64_t list[64];
-	long ret, at;
-
-	if (!nr)
+	if (!__dune_map_full)
 		return 0;
-	if (nr > sizeof(list) / sizeof(list[0])) {
-		at = __dune_syscall6(SYS_mmap, 0, nr * 8L, PROT_READ | PROT_WRITE,
-				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (at < 0 && at > -4096)
-			return at;
-	} else {
-		at = (long)list;
-	}
-	for (uint32_t i = 0; i < nr; i++) {
-		uint64_t hva = __atomic_load_n(&known[i], __ATOMIC_ACQUIRE);
-
-		((uint64_t *)at)[i] = hva ? hva - 1 : NO_WINDOW;
-	}
-	win.hvas = (uint64_t)at;
-	ret = __dune_syscall3(SYS_ioctl, fd, DUNE_SET_WINDOWS, &win);
-	if ((uint64_t)at != (uint64_t)list)
-		__dune_own3(SYS_munmap, at, nr * 8L, 0);
-	return ret;
+	return level == 3 ? PTE_LAZY_TOP : PTE_LAZY_GIB;
 }
 
-/* The entry that maps the GiB at @gpa; 0: the pool has no table for it. */
-static ptent_t gib_entry(uint64_t gpa)
+/* Some CPUs (QEMU's) set A before they look at the reserved bits. */
+static bool is_not_yet(ptent_t e, int level)
 {
-	ptent_t *pd;
+	return __dune_map_full ? pte_lazy(e, level) : !e;
+}
 
-	if (__dune_info.features & DUNE_FEAT_1GB_PAGES)
-		return gpa | PT_LEAF;
-	if (gpa >> GIB_SHIFT >= max_pds())
-		return 0;
+static ptent_t leaf_flags(void)
+{
+	return PTE_P | PTE_W | PTE_A | PTE_D | PTE_PS | PTE_LINEAR | (__dune_map_full ? PTE_U : 0);
+}
 
-	pd = pool_page(POOL_PD + (gpa >> GIB_SHIFT));
+/* Fill @table, which is all 0 or is being filled by somebody else too. */
+static void fill_pdpt(ptent_t *table)
+{
+	for (unsigned int i = 0; __dune_map_full && i < PTRS; i++)
+		pt_swap(&table[i], 0, PTE_LAZY_GIB);
+}
+
+static void fill_pd(ptent_t *table, uint64_t gpa)
+{
 	for (uint64_t i = 0; i < PTRS; i++)
-		publish(&pd[i], (gpa + (i << 21)) | PT_LEAF);
-	return pool_to_gpa(pd) | PT_TABLE;
+		pt_swap(&table[i], 0, (gpa + (i << BIG_PGSHIFT)) | leaf_flags());
 }
 
-/* Is there an entry for the GiB around @va? */
-bool __dune_gib_mapped(uint64_t va)
+/* Put @to in place of what is there; false: another thread was faster. */
+static bool publish(ptent_t *entry, int level, ptent_t to)
 {
-	uint64_t top = PT_INDEX(3, va);
+	ptent_t e;
 
-	return va < USER_END && load(&pgroot[top]) & PT_P &&
-	       load(&pool_page(POOL_PDPT + top)[PT_INDEX(2, va)]) & PT_P;
+	do {
+		e = pt_load(entry);
+		if (!is_not_yet(e, level))
+			return false;
+	} while (!pt_swap(entry, e, to));
+	return true;
 }
 
-/*
- * Make the GiB around @va visible to the guest.  0, also if it was already;
- * -EFAULT no address of a process; -ENOSPC no window left; what the module says.
- */
-int __dune_map_gib(uint64_t va)
+/* A table for @entry: at @fixed, if pgroot's, else one of the spare. */
+static int publish_table(ptent_t *entry, int level, ptent_t *fixed, uint64_t gpa, bool locked)
 {
-	uint64_t top = PT_INDEX(3, va), gpa;
-	ptent_t *pdpt, entry;
-	long ret;
+	ptent_t *table = fixed ? fixed : __dune_table_spare(locked);
 
-	if (va >= USER_END)
-		return -EFAULT;
-	if (__dune_gib_mapped(va))
-		return 0;
-	ret = map_window(va, &gpa);
-	if (ret)
-		return (int)ret;
-
-	entry = gib_entry(gpa);
-	if (!entry)
-		return -ENOSPC;
-	pdpt = pool_page(POOL_PDPT + top);
-	publish(&pdpt[PT_INDEX(2, va)], entry);
-	publish(&pgroot[top], pool_to_gpa(pdpt) | PT_TABLE);
+	if (!table)
+		return -ENOMEM;
+	if (level == 3)
+		fill_pdpt(table);
+	else
+		fill_pd(table, gpa);
+	if (!publish(entry, level, pt_entry(table)) && !fixed)
+		__dune_table_unused(table, locked);
 	return 0;
 }
 
+/*
+ * The entry of @level 3 or 2 for @va is one that nobody asked for yet: make it.  0;
+ * -ENOSPC no window left; -ENOMEM; what the module says.
+ */
+int __dune_fill(ptent_t *entry, int level, uint64_t va, bool locked)
+{
+	bool fixed = __dune_is_fixed_table(entry);
+	uint64_t gpa;
+	long ret;
+
+	if (level == 3)
+		return publish_table(entry, 3, fixed ? fixed_table(FIXED_PDPT + PDX(3, va)) : NULL,
+				     0, locked);
+	ret = __dune_map_window(va, &gpa);
+	if (ret)
+		return (int)ret;
+	if (__dune_info.features & DUNE_FEAT_1GB_PAGES) {
+		publish(entry, 2, gpa | leaf_flags());
+		return 0;
+	}
+	if (fixed && gpa >> GIB_SHIFT >= max_pds())
+		return -ENOSPC;
+	return publish_table(entry, 2, fixed ? fixed_table(FIXED_PD + (gpa >> GIB_SHIFT)) : NULL,
+			     gpa, locked);
+}
+
+/*
+ * Make the GiB around @va visible in @root.  0, also if it was already; -EFAULT no
+ * address of a process, or the program took it away; or as __dune_fill().
+ */
+int __dune_map_gib_in(ptent_t *root, uint64_t va, bool locked)
+{
+	ptent_t *table = root;
+	int ret;
+
+	if (va >= USER_END)
+		return -EFAULT;
+	for (int level = 3; level >= 2; level--) {
+		ptent_t *entry = &table[PDX(level, va)];
+		ptent_t e = pt_load(entry);
+
+		if (is_not_yet(e, level)) {
+			ret = __dune_fill(entry, level, va, locked);
+			if (ret)
+				return ret;
+			e = pt_load(entry);
+		}
+		if (!(e & PTE_P))
+			return -EFAULT;
+		if (e & PTE_PS)
+			return 0;
+		table = pt_table(e);
+		if (!table)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+int __dune_map_gib(uint64_t va)
+{
+	return __dune_map_gib_in(pgroot, va, false);
+}
+
+/* For what libdune itself needs wherever a thread runs: in all clones, too. */
 int __dune_map_range(uint64_t va, uint64_t len)
 {
 	uint64_t end = va + len;
 	int ret = 0;
 
-	for (va &= ~(GIB - 1); va < end && !ret; va += GIB)
-		ret = __dune_map_gib(va);
+	for (uint64_t at = va & ~(GIB - 1); at < end && !ret; at += GIB)
+		ret = __dune_map_gib(at);
+	if (ret || !__atomic_load_n(&__dune_clones, __ATOMIC_ACQUIRE))
+		return ret;
+	__dune_vm_lock();
+	for (struct page *pg = __dune_clones; pg; pg = pg->link)
+		for (uint64_t at = va & ~(GIB - 1); at < end && !ret; at += GIB)
+			ret = __dune_map_gib_in(dune_page2va(pg), at, true);
+	__dune_vm_unlock();
 	return ret;
 }
 
 /*
- * Does the walk for @va end in a present leaf?  Tables that the program added
- * below the GiB level are not followed: their faults are the program's.
+ * The entry that ends the walk for @va, 0 if there is none.  Tables that lie in no
+ * window are not followed: their faults are the program's.
  */
-bool __dune_va_present(uint64_t va)
+static ptent_t walk(const ptent_t *table, uint64_t va, int *level)
 {
-	ptent_t e, *pd;
+	ptent_t e = 0;
 
-	if (!__dune_gib_mapped(va))
-		return false;
-	e = load(&pool_page(POOL_PDPT + PT_INDEX(3, va))[PT_INDEX(2, va)]);
-	if (e & PT_PS)
-		return true;
-	pd = pool_from_gpa(PT_ADDR(e));
-	if (!pd)
-		return false;
-	e = load(&pd[PT_INDEX(1, va)]);
-	return (e & (PT_P | PT_PS)) == (PT_P | PT_PS);
-}
-
-uint64_t __dune_cr3(void)
-{
-	return pool_to_gpa(pgroot);
+	for (*level = 3; table; --*level) {
+		e = pt_load(&table[PDX(*level, va)]);
+		if (!pt_is_table(e, *level))
+			return e;
+		table = pt_table(e);
+	}
+	return 0;
 }
 
 /*
@@ -256,65 +223,103 @@ uint64_t __dune_cr3(void)
 /* A bit for each GiB of such a mapping. */
 static uint64_t held[(USER_END >> GIB_SHIFT) / 64 + 1];
 
-bool __dune_gib_held(uint64_t va)
+static bool gib_held(uint64_t va)
 {
 	uint64_t gib = va >> GIB_SHIFT;
 
 	return va < USER_END && held[gib / 64] >> gib % 64 & 1;
 }
 
+/* In Dune mode, after __dune_map_gib(): does the walk for @va end in a page? */
+bool __dune_va_present(uint64_t va)
+{
+	ptent_t *root = __dune_running_root(), e;
+	int level;
+
+	if (!root || (root != pgroot && __dune_map_gib_in(root, va, false)))
+		return false;
+	e = walk(root, va, &level);
+	return e & PTE_P && !pte_lazy(e, level);
+}
+
+/*
+ * A page fault, on the IST stack.  True: it was about a GiB that nobody had asked
+ * for, which now is there, or is since another thread was faster.
+ */
+bool __dune_gib_fault(uint64_t va, uint64_t err)
+{
+	ptent_t *root = __dune_running_root(), e;
+	int level;
+
+	if (va >= USER_END || !root)
+		return false;
+	if (!(err & FEC_RSV) && (err & FEC_P || __dune_map_full))
+		return false;
+	e = walk(root, va, &level);
+	if (level < 2 || !is_not_yet(e, level))
+		return err & FEC_RSV ? level && e & PTE_LINEAR : e & PTE_P;
+	if (!__dune_map_full && __dune_has_pgflt_handler() && !gib_held(va))
+		return false;
+	return !__dune_map_gib_in(pgroot, va, false) &&
+	       (root == pgroot || !__dune_map_gib_in(root, va, false));
+}
+
+uint64_t __dune_cr3(void)
+{
+	return pt_entry(pgroot) - PT_TABLE;
+}
+
+/* Ring 3 may call the vDSO even if it may touch nothing else. */
+static int user_pages(uint64_t begin, uint64_t end)
+{
+	return dune_vm_mprotect(pgroot, (void *)begin, end - begin, PERM_R | PERM_X | PERM_U);
+}
+
 /* One mapping of /proc/self/maps; the vsyscall page lies above USER_END. */
-static int map_existing(uint64_t begin, uint64_t end)
+static int map_existing(uint64_t begin, uint64_t end, bool vdso)
 {
 	if (begin >= USER_END) {
 		__dune_has_vsyscall = true;
 		return 0;
 	}
-	if (end - begin <= EAGER_GIBS * GIB)
-		return __dune_map_range(begin, end - begin);
+	if (end - begin <= EAGER_GIBS * GIB) {
+		int ret = __dune_map_range(begin, end - begin);
+
+		return ret || !vdso || __dune_map_full ? ret : user_pages(begin, end);
+	}
 	for (uint64_t gib = begin >> GIB_SHIFT; gib <= (end - 1) >> GIB_SHIFT; gib++)
 		held[gib / 64] |= 1ULL << gib % 64;
 	return 0;
 }
 
-static int pool_reserve(void)
+static int build(uint64_t stack)
 {
-	long ret;
+	int ret = __dune_layout_init(stack, __dune_pool.va, __dune_pool.size);
 
-	pool_size = (POOL_PD + max_pds()) * PAGE;
-	ret = __dune_syscall6(SYS_mmap, 0, (long)pool_size, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (ret < 0 && ret > -4096)
-		return (int)ret;
-	pgroot = (ptent_t *)ret;
-	return 0;
+	if (ret)
+		return ret;
+	__dune_pool_placed();
+	pgroot = fixed_table(0);
+	for (unsigned int i = 0; i < PDX(3, USER_END); i++)
+		pgroot[i] = not_yet(3);
+	ret = __dune_map_range(__dune_pool.va, __dune_pool.size);
+	return ret ? ret : __dune_for_each_map(map_existing);
 }
 
-/* Build the tables for what is mapped now. */
-int __dune_pgtable_init(void)
+/* Build the tables for what is mapped now.  @stack: an address of the initial stack. */
+int __dune_pgtable_init(uint64_t stack)
 {
-	uint64_t first, last, gpa;
-	long ret;
+	int ret;
 
-	ret = pool_reserve();
+	nr_fixed = FIXED_PD + max_pds();
+	ret = __dune_pool_reserve(nr_fixed * PGSIZE);
 	if (ret)
-		return (int)ret;
-
-	/* The pool is smaller than a window: it lies in one or in two. */
-	first = (uint64_t)pgroot;
-	last = first + pool_size - 1;
-	ret = map_window(first, &gpa);
-	if (ret)
-		return (int)ret;
-	pool_gpa[0] = gpa + (first & (GIB - 1));
-	pool_split = USER_END;
-	if (first >> GIB_SHIFT != last >> GIB_SHIFT) {
-		pool_split = last & ~(GIB - 1);
-		ret = map_window(last, &gpa);
-		if (ret)
-			return (int)ret;
-		pool_gpa[1] = gpa - (pool_split - first);
+		return ret;
+	ret = build(stack);
+	if (ret) {
+		__dune_pool_release();
+		__dune_layout_forget();
+		pgroot = NULL;
 	}
-	ret = __dune_map_range(first, pool_size);
-	return ret ? (int)ret : __dune_for_each_map(map_existing);
+	return ret;
 }

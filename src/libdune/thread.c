@@ -74,8 +74,8 @@ CHECK(DUNE_EXIT_INTERRUPTED == ASM_EXIT_INTERRUPTED);
 /* Control registers (SDM 2.5, APM 3.1). */
 #define CR0_GUEST	0x80050033ULL	/* PE MP ET NE WP AM PG */
 #define CR4_PAE		(1ULL << 5)
-#define CR4_WANTED	(1ULL << 7 | 1ULL << 9 | 1ULL << 10 | 1ULL << 16 | 1ULL << 18)
-				/* PGE OSFXSR OSXMMEXCPT FSGSBASE OSXSAVE */
+#define CR4_WANTED	(1ULL << 7 | 1ULL << 9 | 1ULL << 10 | 1ULL << 16 | 1ULL << 17 | 1ULL << 18)
+				/* PGE OSFXSR OSXMMEXCPT FSGSBASE PCIDE OSXSAVE */
 
 /*
  * SYSCALL from ring 0 loads cs = GD_KT, ss = GD_KD; SYSRET to ring 3 adds 16

@@ -75,8 +75,8 @@ static struct dune_percpu *ist_percpu(void)
 }
 
 /*
- * A not-present fault, on the IST stack.  Not 0: it was about a GiB that had
- * no window yet, try the access again.
+ * A fault on something not present or with a reserved bit, on the IST stack.  Not 0:
+ * it was about a GiB that had no window yet, try the access again.
  */
 long __dune_window_fault(uint64_t addr, uint64_t err)
 {
@@ -86,13 +86,7 @@ long __dune_window_fault(uint64_t addr, uint64_t err)
 		pc->injected = 0;
 		return 0;
 	}
-	if (err & FEC_P || addr >= USER_END)
-		return 0;
-	if (__dune_gib_mapped(addr))	/* perhaps since, by another thread */
-		return __dune_va_present(addr);
-	if (!__dune_map_full && __dune_has_pgflt_handler() && !__dune_gib_held(addr))
-		return 0;
-	return __dune_map_gib(addr) == 0;
+	return __dune_gib_fault(addr, err);
 }
 
 /* Does the program handle @vec itself? */

@@ -127,8 +127,6 @@ page_fault:
 	mov	TF_ERR(%rsp), %esi
 	cmp	$FEC_W_P, %esi		/* ring 3, reserved bits, instruction fetches */
 	ja	long_fault
-	test	$1, %sil
-	jz	long_fault
 	mov	%rsp, %rcx
 	and	$-DUNE_BLOCK_ALIGN, %rcx
 	short_way pf, long_fault

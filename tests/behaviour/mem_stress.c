@@ -27,7 +27,7 @@
 
 #define THREADS		8
 #define SLOTS		6		/* areas of a thread */
-#define MAX_PAGES	128
+#define MOST_PAGES	128
 #define COUNTERS	64		/* one per page of the memory shared by all */
 
 struct slot {
@@ -62,7 +62,7 @@ static void count(unsigned int i)
 
 static void renew(struct thread *t, struct slot *s)
 {
-	s->pages = 1 + pick(t, MAX_PAGES);
+	s->pages = 1 + pick(t, MOST_PAGES);
 	s->seed = (uint64_t)t->nr << 24 | (t->ops & 0xffffff);
 	s->fd = pick(t, 3) ? -1 : memfd_create("mem_stress", MFD_CLOEXEC);
 	if (s->fd >= 0 && ftruncate(s->fd, (off_t)(s->pages * PAGE)))

@@ -188,6 +188,7 @@ struct dune_stats {
 #define DUNE_MAP_WINDOW		_IOWR(DUNE_IOC_TYPE, 0x01, struct dune_window)
 #define DUNE_CREATE_VCPU	_IO(DUNE_IOC_TYPE, 0x02)
 #define DUNE_SET_WINDOWS	_IOW(DUNE_IOC_TYPE, 0x03, struct dune_windows)
+#define DUNE_FLUSH_TLB		_IO(DUNE_IOC_TYPE, 0x04)
 /* on a vCPU */
 #define DUNE_RUN		_IO(DUNE_IOC_TYPE, 0x10)
 #define DUNE_SET_STATE		_IOW(DUNE_IOC_TYPE, 0x11, struct dune_state)

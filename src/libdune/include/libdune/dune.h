@@ -40,11 +40,9 @@
 #ifndef LIBDUNE_DUNE_H
 #define LIBDUNE_DUNE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
+#include "types.h"
 #include "uapi/dune.h"
+#include "mmu.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -109,17 +107,6 @@ struct dune_tf {
 #define ARG4(tf)	((tf)->r8)
 #define ARG5(tf)	((tf)->r9)
 
-/* A page-table entry. */
-typedef uint64_t ptent_t;
-
-/*
- * The root of the page tables that all threads in Dune mode share, valid
- * after dune_init().  Owned by libdune: never free it.  Every GiB of the
- * process's memory appears at its own address, by 1 GiB or 2 MiB entries
- * with all rights; what may really be done is what mmap() and mprotect() say.
- */
-extern ptent_t *pgroot;
-
 /* The descriptor of /dev/dune, close-on-exec; -1 before dune_init(). */
 extern int dune_fd;
 
@@ -128,11 +115,13 @@ extern int dune_fd;
 /**
  * dune_init - open /dev/dune and make the page tables
  * @map_full: true: memory that is mapped later is reachable without further
- *	ado.  false: while a page-fault handler is registered, a fault in a
- *	GiB that held no memory at dune_init() goes to that handler instead.
+ *	ado, in ring 3 too.  false: only ring 0 reaches memory, but for the vDSO,
+ *	and while a page-fault handler is registered, a fault in a GiB that held no
+ *	memory at dune_init() goes to that handler instead.
  *
  * Once per process, before dune_enter(); calling it again does nothing.  Any
- * thread may call it.  Costs some 100 KB of memory.
+ * thread may call it.  Costs some 100 KB of memory, and 4 GiB of addresses for the
+ * page pool (see page.h).
  *
  * Return: 0; -ENOENT no /dev/dune, -EACCES, -ENODEV, -EBUSY the extension is
  * in other hands, -EPROTO the module speaks another version, -ENOMEM.
