@@ -74,7 +74,7 @@ static inline void __dune_copy(void *to, const void *from, size_t n)
 #define DUNE_ERESTART	85	/* host_asm.S: a signal comes before the call */
 
 /* init.c */
-extern struct dune_info __dune_info;
+extern struct dune_info __dune_info __attribute__((visibility("hidden")));
 extern bool __dune_map_full;
 extern uint8_t __dune_is_svm;
 int __dune_process_ready(void);
@@ -88,7 +88,7 @@ int __dune_attach(void);
 int __dune_fork_init(void);
 
 /* blocks.c */
-extern uint32_t __dune_nr_guests;	/* threads that are in Dune mode or about to enter */
+extern uint32_t __dune_nr_guests __attribute__((visibility("hidden")));	/* threads that are in Dune mode or about to enter */
 struct dune_percpu *__dune_block_create(int *err);
 void __dune_block_destroy(struct dune_percpu *pc);
 void __dune_block_forget(struct dune_percpu *pc);

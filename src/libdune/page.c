@@ -153,6 +153,7 @@ void __dune_pool_placed(void)
 {
 	__dune_pool.gpa = __dune_gpa(__dune_pool.va);
 	__dune_pool.expect = __dune_pool.gpa + PT_TABLE;
+	__dune_pool.shift = __dune_pool.gpa - __dune_pool.va;
 }
 
 /* dune_init() failed. */

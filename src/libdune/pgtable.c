@@ -311,6 +311,7 @@ int __dune_pgtable_init(uint64_t stack)
 {
 	int ret;
 
+	__dune_vm_edit_init();
 	nr_fixed = FIXED_PD + max_pds();
 	ret = __dune_pool_reserve(nr_fixed * PGSIZE);
 	if (ret)

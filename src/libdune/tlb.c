@@ -5,6 +5,7 @@
  * Lean code.
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
@@ -14,37 +15,41 @@
 #define CR4_PCIDE	(1UL << 17)
 #define MAX_INVLPG	32	/* of more pages, all entries go */
 
-uint64_t __dune_vm_gen;
-
-/* 0 free, 1 held, 2 held and somebody sleeps */
-static uint32_t vm_lock;
-
-bool __dune_vm_trylock(void)
-{
-	uint32_t state = 0;
-
-	return __atomic_compare_exchange_n(&vm_lock, &state, 1, false, __ATOMIC_ACQUIRE,
-					   __ATOMIC_RELAXED);
-}
+uint32_t __dune_vm_mutex;
 
 void __dune_vm_lock(void)
 {
-	if (__builtin_expect(__dune_vm_trylock(), 1))
-		return;
-	while (__atomic_exchange_n(&vm_lock, 2, __ATOMIC_ACQUIRE))
-		__dune_syscall4(SYS_futex, &vm_lock, FUTEX_WAIT_PRIVATE, 2, 0);
+	while (__builtin_expect(!__dune_vm_trylock(), 0)) {
+		uint32_t state = __atomic_or_fetch(&__dune_vm_mutex, 2, __ATOMIC_RELAXED);
+
+		if (state & 1)
+			__dune_syscall4(SYS_futex, &__dune_vm_mutex, FUTEX_WAIT_PRIVATE, state, 0);
+	}
 }
 
 void __dune_vm_unlock(void)
 {
-	if (__builtin_expect(__atomic_exchange_n(&vm_lock, 0, __ATOMIC_RELEASE) == 2, 0))
-		__dune_syscall3(SYS_futex, &vm_lock, FUTEX_WAKE_PRIVATE, 1);
+	if (__builtin_expect(__dune_vm_release(), 0))
+		__dune_vm_wake();
+}
+
+/* All that sleep: who comes first takes the lock, the others say again that they wait. */
+int __dune_vm_wake(void)
+{
+	uint32_t state = __atomic_load_n(&__dune_vm_mutex, __ATOMIC_RELAXED);
+
+	if (state == ~0U)	/* forgotten by __dune_vm_forked() meanwhile */
+		__dune_vm_forked();
+	else
+		__atomic_and_fetch(&__dune_vm_mutex, ~2U, __ATOMIC_RELAXED);
+	__dune_syscall3(SYS_futex, &__dune_vm_mutex, FUTEX_WAKE_PRIVATE, INT_MAX);
+	return 0;
 }
 
 /* In the copy of a process: whoever held it was not copied, or is past caring. */
 void __dune_vm_forked(void)
 {
-	__atomic_store_n(&vm_lock, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&__dune_vm_mutex, 0, __ATOMIC_RELEASE);
 }
 
 static unsigned long read_cr4(void)

@@ -9,14 +9,18 @@
  * of what another thread does under it, and the child just forgets the lock: so each
  * step leaves everything usable, at worst with a page that nobody will give back.
  *
- * Readers without the lock.  A table that is taken out of the tree is given back
- * after __dune_vm_gen was bumped: who finds it as it was before its walk has not
- * walked through a table that is gone.
+ * Readers without the lock.  The tables above a page that is mapped stay, so who looks
+ * for it finds them.  Who looks for what another thread is just unmapping may walk
+ * through a table that is gone, and gets an answer that is as old; but it reads nothing
+ * beyond the used part of the pool.
  */
 #ifndef LIBDUNE_VM_H
 #define LIBDUNE_VM_H
 
 #include "local.h"
+
+/* Nothing here is reached through a table of addresses. */
+#pragma GCC visibility push(hidden)
 
 #define PTRS		NPTENTRIES
 #define PT_TABLE	(PTE_P | PTE_W | PTE_U | PTE_A)
@@ -39,6 +43,7 @@ struct dune_pool {
 	uint64_t va;
 	uint64_t gpa;
 	uint64_t size;
+	uint64_t shift;		/* gpa - va */
 };
 
 extern struct dune_pool __dune_pool;
@@ -56,10 +61,10 @@ void __dune_table_unused(ptent_t *table, bool locked);
 void __dune_spares_fill(void);				/* locked */
 
 /* tlb.c */
-extern uint64_t __dune_vm_gen;
+extern uint32_t __dune_vm_mutex;	/* bit 0: held; bit 1: somebody sleeps */
 void __dune_vm_lock(void);
 void __dune_vm_unlock(void);
-bool __dune_vm_trylock(void);
+int __dune_vm_wake(void);
 void __dune_flush(const ptent_t *root, uint64_t first, uint64_t last, ptent_t seen);
 ptent_t *__dune_running_root(void);
 
@@ -69,23 +74,37 @@ bool __dune_is_fixed_table(const ptent_t *table);
 int __dune_fill(ptent_t *entry, int level, uint64_t va, bool locked);
 int __dune_map_gib_in(ptent_t *root, uint64_t va, bool locked);
 
+static inline bool __dune_vm_trylock(void)
+{
+	bool held;
+
+	__asm__ volatile("lock btsl $0, %0" : "+m"(__dune_vm_mutex), "=@ccc"(held) : : "memory");
+	return !held;
+}
+
+/* True: somebody sleeps, and wants __dune_vm_wake(). */
+static inline bool __dune_vm_release(void)
+{
+	bool rest;
+
+	__asm__ volatile("lock subl $1, %0" : "+m"(__dune_vm_mutex), "=@ccnz"(rest) : : "memory");
+	return rest;
+}
+
 static inline bool in_guest(void)
 {
-	uint16_t cs;
+	uint32_t cs;
 
 	__asm__ volatile("mov %%cs, %0" : "=r"(cs));
 	return !(cs & 3);
 }
 
-/* __dune_flush() of one page, quickly for a thread that is alone in Dune mode. */
-static inline void __dune_flush_page(const ptent_t *root, uint64_t va, ptent_t seen)
+/* Is @root what this thread runs on, and no other in Dune mode? */
+static inline bool flush_is_local(const ptent_t *root)
 {
-	if (in_guest() &&
-	    PTE_ADDR(dune_read_cr3()) - __dune_pool.gpa + __dune_pool.va == (uint64_t)root &&
-	    __atomic_load_n(&__dune_nr_guests, __ATOMIC_ACQUIRE) <= 1)
-		dune_flush_tlb_one(va);
-	else
-		__dune_flush(root, va, va, seen);
+	return in_guest() &&
+	       !((dune_read_cr3() - (uint64_t)root - __dune_pool.shift) >> PGSHIFT) &&
+	       __atomic_load_n(&__dune_nr_guests, __ATOMIC_ACQUIRE) <= 1;
 }
 
 static inline ptent_t pt_load(const ptent_t *entry)
@@ -120,29 +139,46 @@ static inline ptent_t pt_entry(const ptent_t *table)
 	return ((uint64_t)table - __dune_pool.va) + __dune_pool.expect;
 }
 
-/*
- * The 4 KB entry for @va, if the way there is tables of libdune's; else NULL.  Reads
- * nothing but the used part of the pool, whatever the entries are.
- */
-static inline ptent_t *pt_small(const ptent_t *root, uint64_t va)
+/* In one instruction, which compilers make two of. */
+static inline uint64_t pt_read(uint64_t table, uint64_t offset)
 {
-	const uint64_t expect = __dune_pool.expect, mask = __dune_pool.mask;
-	const uint64_t base = __dune_pool.va;
-	uint64_t x;
+	uint64_t e;
 
-#define PT_LOAD(at) __atomic_load_n((const ptent_t *)(at), __ATOMIC_ACQUIRE)
-	x = PT_LOAD((uint64_t)root + (va >> 36 & 0xff8)) - expect;
-	if (__builtin_expect(x & mask, 0))
-		return NULL;
-	x = PT_LOAD(base + x + (va >> 27 & 0xff8)) - expect;
-	if (__builtin_expect(x & mask, 0))
-		return NULL;
-	x = PT_LOAD(base + x + (va >> 18 & 0xff8)) - expect;
-	if (__builtin_expect(x & mask, 0))
-		return NULL;
-#undef PT_LOAD
-	return (ptent_t *)(base + x + (va >> 9 & 0xff8));
+	__asm__ volatile("movq (%1,%2), %0" : "=r"(e) : "r"(table), "r"(offset) : "memory");
+	return e;
 }
+
+static inline uint64_t pt_read_nth(uint64_t table, uint64_t n)
+{
+	uint64_t e;
+
+	__asm__ volatile("movq (%1,%2,8), %0" : "=r"(e) : "r"(table), "r"(n) : "memory");
+	return e;
+}
+
+/*
+ * The 4 KB entry for @va, an address of the lower half, if the way there is tables of
+ * libdune's; else goto @other.  Reads nothing but the used part of the pool, whatever
+ * the entries are.  Two functions of which every instruction counts are made of it.
+ */
+#define PT_SMALL(entry, top, addr, other) do {					\
+	const uint64_t pt_expect = __dune_pool.expect, pt_mask = __dune_pool.mask; \
+	const uint64_t pt_base = __dune_pool.va;				\
+	uint64_t pt_x = (addr) >> PDSHIFT(3);					\
+										\
+	if (__builtin_expect(pt_x >= PTRS / 2, 0))				\
+		goto other;							\
+	pt_x = pt_read_nth((uint64_t)(top), pt_x) - pt_expect;			\
+	if (__builtin_expect(pt_x & pt_mask, 0))				\
+		goto other;							\
+	pt_x = pt_read(pt_x + pt_base, (addr) >> 27 & 0xff8) - pt_expect;		\
+	if (__builtin_expect(pt_x & pt_mask, 0))				\
+		goto other;							\
+	pt_x = pt_read(pt_x + pt_base, (addr) >> 18 & 0xff8) - pt_expect;		\
+	if (__builtin_expect(pt_x & pt_mask, 0))				\
+		goto other;							\
+	(entry) = (ptent_t *)(pt_x + pt_base + ((addr) >> 9 & 0xff8));		\
+} while (0)
 
 /*
  * vm_walk.c.  An edit of a range: run() gets the entries of @level that it covers and,
@@ -169,5 +205,10 @@ void __dune_drop(struct vm_op *op, ptent_t old, int level, uint64_t va);
 struct page *__dune_owned_page(ptent_t e, uint64_t va);
 int __dune_split_at(ptent_t *entry, int level, uint64_t va);
 bool __dune_range_ok(uint64_t first, uint64_t last);
+
+/* vm_edit.c */
+void __dune_vm_edit_init(void);
+
+#pragma GCC visibility pop
 
 #endif /* LIBDUNE_VM_H */

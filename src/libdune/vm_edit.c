@@ -12,15 +12,23 @@
 #define PERM_ALL	(PERM_R | PERM_W | PERM_X | PERM_U | PERM_UC | PERM_COW | PERM_BIG | \
 			 PERM_BIG_1GB | PERM_USR1 | PERM_USR2 | PERM_USR3)
 
-/* By the four low bits of PERM_*. */
-static const ptent_t rights[16] = {
+/* By the four low bits of PERM_*; 0: W without R. */
+static ptent_t rights[16] = {
 #define BITS(perm)								\
-	[perm] = ((perm) & (PERM_R | PERM_X) ? PTE_P : PTE_HELD) |		\
+	[perm] = ((perm) & (PERM_R | PERM_W)) == PERM_W ? 0 :			\
+		 ((perm) & (PERM_R | PERM_X) ? PTE_P : PTE_HELD) |		\
 		 ((perm) & PERM_W ? PTE_W : 0) | ((perm) & PERM_X ? 0 : PTE_NX) | \
 		 ((perm) & PERM_U ? PTE_U : 0)
 	BITS(0), BITS(1), BITS(2), BITS(3), BITS(4), BITS(5), BITS(6), BITS(7),
 	BITS(8), BITS(9), BITS(10), BITS(11), BITS(12), BITS(13), BITS(14), BITS(15),
 };
+
+/* A CPU that cannot forbid execution takes the bit for a reserved one. */
+void __dune_vm_edit_init(void)
+{
+	for (unsigned int i = 0; i < 16 && !(__dune_info.features & DUNE_FEAT_NX); i++)
+		rights[i] &= ~PTE_NX;
+}
 
 static ptent_t rare_bits(int perm)
 {
@@ -35,8 +43,6 @@ static ptent_t perm_bits(int perm)
 
 	if (__builtin_expect(perm & ~15, 0))
 		bits |= rare_bits(perm);
-	if (__builtin_expect(!(__dune_info.features & DUNE_FEAT_NX), 0))
-		bits &= ~PTE_NX;
 	return bits;
 }
 
@@ -196,11 +202,17 @@ static int run_protect(struct vm_op *op, ptent_t *entry, unsigned int n, int lev
 	return 0;
 }
 
-static int protect_range(ptent_t *root, uint64_t first, uint64_t last, ptent_t set)
+static __attribute__((noinline)) int protect_range(ptent_t *root, uint64_t first, size_t len,
+						   int perm)
 {
-	struct vm_op op = { .root = root, .run = run_protect, .set = set };
+	struct vm_op op = { .root = root, .run = run_protect, .set = perm_bits(perm) };
+	uint64_t last = first + len - 1;
 	int ret;
 
+	if (!perm_ok(perm))
+		return -EINVAL;
+	if (!len)
+		return 0;
 	if (!__dune_range_ok(first, last))
 		return -EINVAL;
 	__dune_vm_lock();
@@ -210,29 +222,46 @@ static int protect_range(ptent_t *root, uint64_t first, uint64_t last, ptent_t s
 	return ret;
 }
 
-DUNE_EXPORT int dune_vm_mprotect(ptent_t *root, void *va, size_t len, int perm)
+static __attribute__((noinline)) int flush_and_unlock(ptent_t *root, uint64_t va, ptent_t seen)
 {
-	uint64_t first = (uint64_t)va;
-	ptent_t set, seen, *entry;
-
-	if (__builtin_expect(!perm_ok(perm), 0))
-		return -EINVAL;
-	set = perm_bits(perm);
-	if (__builtin_expect(len - 1 > PGMASK - PGOFF(first) || first >> 47, 0))
-		return len ? protect_range(root, first, first + len - 1, set) : 0;
-
-	/* One page, as mostly. */
-	__dune_vm_lock();
-	entry = pt_small(root, first);
-	if (__builtin_expect(!entry, 0)) {
-		__dune_vm_unlock();
-		return protect_range(root, first, first, set);
-	}
-	seen = protect_one(entry, set);
-	if (seen & PTE_P)
-		__dune_flush_page(root, first, seen);
+	__dune_flush(root, va, va, seen);
 	__dune_vm_unlock();
 	return 0;
+}
+
+static __attribute__((noinline)) int unlock_and_protect(ptent_t *root, uint64_t first,
+							size_t len, int perm)
+{
+	__dune_vm_unlock();
+	return protect_range(root, first, len, perm);
+}
+
+/* One aligned page with plain rights, and nobody else about, in few instructions. */
+DUNE_EXPORT int dune_vm_mprotect(ptent_t *root, void *va, size_t len, int perm)
+{
+	ptent_t seen, set, *entry;
+
+	if (__builtin_expect((unsigned int)perm > 15, 0))
+		goto range;
+	set = rights[(unsigned int)perm];
+	if (__builtin_expect(!set || len != PGSIZE || PGOFF(va), 0))
+		goto range;
+	if (__builtin_expect(!__dune_vm_trylock(), 0))
+		goto range;
+	PT_SMALL(entry, root, (uint64_t)va, unlock);
+	seen = protect_one(entry, set);
+	if (seen & PTE_P) {
+		if (__builtin_expect(!flush_is_local(root), 0))
+			return flush_and_unlock(root, (uint64_t)va, seen);
+		dune_flush_tlb_one((uint64_t)va);
+	}
+	if (__builtin_expect(__dune_vm_release(), 0))
+		return __dune_vm_wake();
+	return 0;
+unlock:
+	return unlock_and_protect(root, (uint64_t)va, len, perm);
+range:
+	return protect_range(root, (uint64_t)va, len, perm);
 }
 
 /* ---- unmap -------------------------------------------------------------- */

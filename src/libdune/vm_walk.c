@@ -138,26 +138,30 @@ static int lookup(ptent_t *root, uint64_t va, int create, ptent_t **pte)
 	}
 }
 
-DUNE_EXPORT int dune_vm_lookup(ptent_t *root, void *va, int create, ptent_t **pte)
+static __attribute__((noinline)) int lookup_locked(ptent_t *root, uint64_t va, int create,
+						   ptent_t **pte)
 {
-	uint64_t gen = __atomic_load_n(&__dune_vm_gen, __ATOMIC_ACQUIRE);
 	int ret;
 
-	if (__builtin_expect((unsigned int)create <= CREATE_NORMAL && !((uint64_t)va >> 47), 1)) {
-		ptent_t *entry = pt_small(root, (uint64_t)va);
-
-		*pte = entry;
-		if (__builtin_expect(entry && __atomic_load_n(&__dune_vm_gen,
-							      __ATOMIC_ACQUIRE) == gen, 1))
-			return 0;
-	}
-	if (create < CREATE_NONE || create > CREATE_BIG_1GB ||
-	    !__dune_range_ok((uint64_t)va, (uint64_t)va))
+	if (create < CREATE_NONE || create > CREATE_BIG_1GB || !__dune_range_ok(va, va))
 		return -EINVAL;
 	__dune_vm_lock();
-	ret = lookup(root, (uint64_t)va, create, pte);
+	ret = lookup(root, va, create, pte);
 	__dune_vm_unlock();
 	return ret;
+}
+
+DUNE_EXPORT int dune_vm_lookup(ptent_t *root, void *va, int create, ptent_t **pte)
+{
+	ptent_t *entry;
+
+	if (__builtin_expect((unsigned int)create > CREATE_NORMAL, 0))
+		goto other;
+	PT_SMALL(entry, root, (uint64_t)va, other);
+	*pte = entry;
+	return 0;
+other:
+	return lookup_locked(root, (uint64_t)va, create, pte);
 }
 
 /* ---- edits ------------------------------------------------------------ */
@@ -173,7 +177,6 @@ static bool is_empty(const ptent_t *table)
 /* A table that no entry points to any more, and all below it. */
 static void drop_table(struct vm_op *op, ptent_t *table, int level, uint64_t va)
 {
-	__atomic_add_fetch(&__dune_vm_gen, 1, __ATOMIC_ACQ_REL);
 	for (unsigned int i = 0; i < PTRS; i++)
 		__dune_drop(op, pt_load(&table[i]), level, va + i * SIZE_OF(level));
 	/* Not present, whoever still walks it. */

@@ -179,7 +179,8 @@ void dune_vm_unmap(ptent_t *root, void *va, size_t len);
  * entries of libdune's; an entry of 2 MB or 1 GB that the program made is given
  * itself.  CREATE_BIG and CREATE_BIG_1GB give the entry of level 1 and 2, which may
  * be one that points to a table.  The entry stays where it is until the range is
- * unmapped or the tables freed.
+ * unmapped or the tables freed; an empty one may go, with its table, when what is near
+ * it is unmapped.
  *
  * Return: 0; -ENOENT no table, and CREATE_NONE; -EINVAL; -ENOMEM; -EFAULT a table
  * that lies outside the process.
