@@ -108,7 +108,7 @@ static void odd_state(struct worker *w)
 static void odd_ioctl(struct worker *w)
 {
 	static const unsigned long known[] = {
-		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_SET_WINDOWS, DUNE_RUN,
+		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_SET_WINDOWS, DUNE_FLUSH_TLB, DUNE_RUN,
 		DUNE_SET_STATE, DUNE_GET_STATE, DUNE_SET_FAST_CALLS,
 	};
 	const uint64_t nr = sizeof(known) / sizeof(known[0]);

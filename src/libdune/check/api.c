@@ -24,6 +24,45 @@ ASSERT(offsetof(struct dune_tf, rip) == 128);
 ASSERT(offsetof(struct dune_tf, rsp) == 152);
 ASSERT(GD_KT == 0x10 && GD_KD == 0x18 && GD_UD == 0x28 && GD_UT == 0x30 && GD_TSS == 0x38);
 
+ASSERT(sizeof(struct page) == 16 && sizeof(ptent_t) == 8);
+ASSERT(PTE_ADDR(~0UL) == 0x000ffffffffff000UL && PTE_FLAGS(~0UL) == 0xfff0000000000fffUL);
+ASSERT(PDX(3, 0x0000123456789abcUL) == 0x24 && PDX(0, 0x0000123456789abcUL) == 0x189);
+ASSERT(PGSIZE == 4096 && BIG_PGSIZE == 2UL << 20 && PGADDR(0x1234) == 0x1000 && PGOFF(0x1234) == 0x234);
+ASSERT(PERM_R == 1 && PERM_W == 2 && PERM_X == 4 && PERM_U == 8 && PERM_UC == 0x10 && PERM_COW == 0x20);
+ASSERT(PERM_BIG == 0x100 && PERM_BIG_1GB == 0x200 && PERM_USR3 == 0x4000);
+ASSERT(CREATE_NONE == 0 && CREATE_BIG_1GB == 3);
+ASSERT(PTE_COW == 0x200 && PTE_USR1 == 1UL << 62 && PTE_NX == 1UL << 63 && CR3_NOFLUSH == 1UL << 63);
+ASSERT(PAGEBASE == 0x200000000UL && MAX_PAGES == 1UL << 20);
+
+/* Of the types that programs pass them around as. */
+typedef int (*mprotect_fn)(ptent_t *root, void *va, size_t len, int perm);
+typedef int (*lookup_fn)(ptent_t *root, void *va, int create, ptent_t **pte);
+
+static int visit(const void *arg, ptent_t *pte, void *va)
+{
+	return arg && *pte && va;
+}
+
+void use_tables(void *va);
+
+/* Compiled, not called: without Dune mode there is nothing to work on. */
+void use_tables(void *va)
+{
+	mprotect_fn protect = dune_vm_mprotect;
+	lookup_fn lookup = dune_vm_lookup;
+	ptent_t *pte, *root = dune_vm_clone(pgroot);
+
+	protect(root, va, PGSIZE, PERM_R);
+	lookup(root, va, CREATE_BIG, &pte);
+	dune_vm_page_walk(root, VA_START, VA_END, visit, NULL);
+	dune_register_pgflt_handler(dune_vm_default_pgflt_handler);
+	load_cr3(dune_va_to_pa(root) | CR3_NOFLUSH);
+	__invpcid(INVPCID_ADDR, (unsigned long)va);
+	dune_flush_tlb_one((unsigned long)va);
+	dune_flush_tlb();
+	dune_vm_free(root);
+}
+
 static void on_divide(struct dune_tf *tf)
 {
 	tf->rip = ARG0(tf);
@@ -51,6 +90,9 @@ int main(void)
 	bad += expect("vector -1", dune_register_intr_handler(-1, on_divide), -EINVAL);
 	bad += expect("vector 0", dune_register_intr_handler(T_DIVIDE, on_divide), 0);
 	dune_register_pgflt_handler(on_fault);
+	bad += expect("page before init", dune_page_alloc() != NULL, 0);
+	bad += expect("shootdown before init", dune_tlb_shootdown(&bad, 1), -EINVAL);
+	bad += expect("layout before init", (long)(phys_limit | mmap_base | stack_base), 0);
 	bad += expect("dune_fd", dune_fd, -1);
 	bad += expect("enter before init", dune_enter(), -EINVAL);
 	bad += expect("in guest", dune_in_guest(), false);

@@ -17,7 +17,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define DUNE_ABI_VERSION	2
+#define DUNE_ABI_VERSION	3
 
 /* enum dune_info.vendor */
 #define DUNE_VENDOR_VMX		1
