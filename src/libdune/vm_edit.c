@@ -192,12 +192,13 @@ static inline ptent_t protect_one(ptent_t *entry, ptent_t set)
 
 static int run_protect(struct vm_op *op, ptent_t *entry, unsigned int n, int level, uint64_t va)
 {
+	const ptent_t set = op->set, *end = entry + n;
 	ptent_t seen = 0;
 
 	(void)level;
 	(void)va;
-	for (; n; n--)
-		seen |= protect_one(entry++, op->set);
+	for (; entry < end; entry++)
+		seen |= protect_one(entry, set);
 	op->seen |= seen;
 	return 0;
 }

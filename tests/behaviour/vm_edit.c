@@ -6,6 +6,7 @@
  */
 #include "../vm.h"
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 
 #define RW	(PERM_R | PERM_W)
@@ -384,6 +385,32 @@ static void uncached(void)
 	munmap(p, PGSIZE);
 }
 
+/* The firmware's ROM, which the mm maps by VM_PFNMAP. */
+static void device(void)
+{
+	unsigned char *at = (unsigned char *)VM_FREE(7), *rom, copy[64];
+	int fd = open("/dev/mem", O_RDONLY | O_CLOEXEC);
+	unsigned int same = 0;
+
+	rom = mmap(NULL, PGSIZE, PROT_READ, MAP_SHARED, fd, 0xff000);
+	if (rom == MAP_FAILED || pread(fd, copy, sizeof(copy), 0xfffc0) != sizeof(copy)) {
+		ktap_skip("a mapping of a device", "this kernel does not give out /dev/mem");
+		ktap_skip("the same by an entry of the program's", "neither");
+		return;
+	}
+	vm_expect(NULL);
+	ktap_ok(!memcmp(rom + 0xfc0, copy, sizeof(copy)) && rom[0xff0] == 0xea,
+		"a mapping of a device shows it: the reset vector is a far jump");
+	if (dune_vm_map_phys(pgroot, at, PGSIZE, (void *)dune_va_to_pa(rom), PERM_R | PERM_UC))
+		ktap_bail("map_phys");
+	for (unsigned int i = 0; i < sizeof(copy); i++)
+		same += at[0xfc0 + i] == copy[i];
+	ktap_ok(same == sizeof(copy) && vm_fault.count == 0, "and so does an uncached entry of the program's");
+	dune_vm_unmap(pgroot, at, PGSIZE);
+	munmap(rom, PGSIZE);
+	close(fd);
+}
+
 static void absent(void)
 {
 	unsigned char *p = (unsigned char *)VM_FREE(6);
@@ -404,7 +431,7 @@ static void absent(void)
 
 int main(void)
 {
-	ktap_plan(DUNE_TEST_ENTER + 7 + 9 + 16 + 1 + 18 + 4 + 1 + 8 + 13 + 5 + 2 + 3 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 7 + 9 + 16 + 1 + 18 + 4 + 1 + 8 + 13 + 5 + 2 + 2 + 3 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_register_pgflt_handler(vm_on_fault);
 	{
@@ -425,6 +452,7 @@ int main(void)
 	large();
 	raw();
 	uncached();
+	device();
 	absent();
 	return dune_test_done();
 }
