@@ -30,7 +30,8 @@ dune_pgflt_cb __dune_pgflt_call = page_fault;
 
 static void page_fault(uintptr_t addr, uint64_t fec, struct dune_tf *tf)
 {
-	(void)fec;
+	if (__dune_gib_fault(addr, fec))
+		return;
 	__dune_trap(tf, T_PF, addr, NULL);
 }
 

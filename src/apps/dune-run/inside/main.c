@@ -45,8 +45,10 @@ void __attribute__((noreturn)) inside(const struct inside_args *args);
 
 void inside(const struct inside_args *args)
 {
-	int ret = dune_init(true);
+	int ret;
 
+	dune_set_fixed_pool(false);	/* those addresses are the program's */
+	ret = dune_init(true);
 	if (ret)
 		fail("opening /dev/dune", ret);
 	if (args->name[0])
