@@ -440,18 +440,19 @@ DUNE_EXPORT void dune_page_put(struct page *pg)
 	__dune_vm_unlock();
 }
 
-DUNE_EXPORT void dune_page_stats(void)
+/* Pages of the pool so far, and how many of them are in use. */
+uint64_t __dune_page_counts(uint64_t *used)
 {
-	uint64_t used = 0, have;
+	uint64_t have;
 
+	*used = 0;
 	__dune_vm_lock();
 	have = top > first_chunk ? (top - first_chunk) * CHUNK_PAGES : 0;
 	for (uint64_t c = first_chunk; c < top; c++)
-		used += chunks[c].state == CHUNK_LARGE ? CHUNK_PAGES :
-			chunks[c].state == CHUNK_SMALL ? CHUNK_PAGES - chunks[c].free : 0;
+		*used += chunks[c].state == CHUNK_LARGE ? CHUNK_PAGES :
+			 chunks[c].state == CHUNK_SMALL ? CHUNK_PAGES - chunks[c].free : 0;
 	__dune_vm_unlock();
-	dune_printf("DUNE Page Allocator: %lu of %lu pages in use\n", (unsigned long)used,
-		    (unsigned long)have);
+	return have;
 }
 
 DUNE_EXPORT bool dune_page_isfrompool(physaddr_t pa)

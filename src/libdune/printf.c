@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include "local.h"
+#include "vm.h"
 
 DUNE_EXPORT int dune_printf(const char *fmt, ...)
 {
@@ -44,4 +45,12 @@ DUNE_EXPORT void dune_die(void)
 {
 	for (;;)
 		__dune_syscall3(SYS_exit_group, 1, 0, 0);
+}
+
+DUNE_EXPORT void dune_page_stats(void)
+{
+	uint64_t used, have = __dune_page_counts(&used);
+
+	dune_printf("DUNE Page Allocator: %lu of %lu pages in use\n", (unsigned long)used,
+		    (unsigned long)have);
 }

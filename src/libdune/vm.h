@@ -64,6 +64,7 @@ void __dune_spares_fill(void);				/* locked */
 extern uint32_t __dune_vm_mutex;	/* bit 0: held; bit 1: somebody sleeps */
 void __dune_vm_lock(void);
 void __dune_vm_unlock(void);
+uint64_t __dune_page_counts(uint64_t *used);
 int __dune_vm_wake(void);
 void __dune_flush(const ptent_t *root, uint64_t first, uint64_t last, ptent_t seen);
 ptent_t *__dune_running_root(void);

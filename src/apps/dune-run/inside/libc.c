@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -17,6 +18,13 @@ static int error;
 int *__errno_location(void)
 {
 	return &error;
+}
+
+/* libdune asks for the whereabouts of the stack, and takes its own then. */
+unsigned long getauxval(unsigned long type)
+{
+	(void)type;
+	return 0;
 }
 
 static long call(long nr, long a, long b, long c, long d, long e, long f)
