@@ -47,14 +47,18 @@ DUNE_EXPORT int num_pages;
 struct dune_pool __dune_pool;
 
 static bool fixed_pool = true;
+static uint64_t pool_size = POOL_SIZE;
 static struct chunk chunks[MAX_CHUNKS];
 static uint64_t with_free[MAX_CHUNKS / 64];	/* a bit per SMALL chunk that may have some */
 static uint64_t first_chunk, end_chunk, top;	/* top: as a chunk number */
 static uint64_t kept = MAX_CHUNKS;		/* an empty SMALL chunk that is not given back */
 
-DUNE_EXPORT void dune_set_fixed_pool(bool on)
+DUNE_EXPORT void dune_set_pool(bool fixed, size_t size)
 {
-	fixed_pool = on;
+	fixed_pool = fixed;
+	if (size > POOL_SIZE)
+		size = POOL_SIZE;
+	pool_size = size < POOL_MIN ? POOL_MIN : (size + POOL_MIN - 1) & ~(POOL_MIN - 1);
 }
 
 static bool failed(long ret)
@@ -88,18 +92,19 @@ static long reserve_pool(uint64_t *size)
 {
 	long at = -EEXIST;
 
-	*size = POOL_SIZE;
+	*size = pool_size;
 	if (fixed_pool) {
-		at = reserve(PAGEBASE, POOL_SIZE, MAP_FIXED_NOREPLACE);
+		at = reserve(PAGEBASE, *size, MAP_FIXED_NOREPLACE);
 		if (!failed(at) && (uint64_t)at != PAGEBASE) {	/* before Linux 4.17: a hint */
-			__dune_own3(SYS_munmap, at, POOL_SIZE, 0);
+			__dune_own3(SYS_munmap, at, *size, 0);
 			at = -EEXIST;
 		}
 	}
-	for (; failed(at); *size /= 2) {
+	while (failed(at)) {
 		at = reserve_aligned(*size);
 		if (!failed(at) || *size / 2 < POOL_MIN)
 			break;
+		*size /= 2;
 	}
 	return at;
 }

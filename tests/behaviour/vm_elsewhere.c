@@ -63,7 +63,12 @@ static unsigned int in_child(void (*prepare)(void))
 
 static void ask(void)
 {
-	dune_set_fixed_pool(false);
+	dune_set_pool(false, 4UL << 30);
+}
+
+static void small(void)
+{
+	dune_set_pool(false, 0);
 }
 
 static void occupy(void)
@@ -75,8 +80,9 @@ static void occupy(void)
 
 int main(void)
 {
-	ktap_plan(2 + DUNE_TEST_ENTER + 1 + DUNE_TEST_LEAVE);
+	ktap_plan(3 + DUNE_TEST_ENTER + 1 + DUNE_TEST_LEAVE);
 	ktap_eq(in_child(ask), 33, "a pool that may lie anywhere");
+	ktap_eq(in_child(small), 33, "a small one");
 	ktap_eq(in_child(occupy), 33, "a page in the way at PAGEBASE");
 	dune_test_enter();
 	ktap_eq((uintptr_t)pgroot, PAGEBASE, "without either it lies at PAGEBASE");

@@ -321,7 +321,7 @@ int main(int argc, char **argv, char **envp)
 
 	/* A dune-run inside another is in Dune mode, and libdune is the outer one's. */
 	if (!dune_in_guest()) {
-		dune_set_fixed_pool(false);	/* those addresses are the program's */
+		dune_set_pool(false, 0);	/* the addresses are the program's */
 		cannot_init(dune_init(true));
 		if (o.follow)
 			follow();

@@ -47,7 +47,7 @@ void inside(const struct inside_args *args)
 {
 	int ret;
 
-	dune_set_fixed_pool(false);	/* those addresses are the program's */
+	dune_set_pool(false, 0);	/* the addresses are the program's */
 	ret = dune_init(true);
 	if (ret)
 		fail("opening /dev/dune", ret);

@@ -5,7 +5,7 @@
  *
  * The pool is reserved by dune_init() and grows as pages are taken: 4 GiB of
  * addresses at PAGEBASE, where virtual and guest-physical addresses are the same.
- * Where something else lies there, or after dune_set_fixed_pool(false), it lies
+ * Where something else lies there, or after dune_set_pool(false, ...), it lies
  * anywhere, and dune_page2pa() and dune_page2va() differ.
  *
  * Thread rules: everything here may be called by any thread, in or out of Dune
@@ -40,13 +40,15 @@ extern struct page *pages;
 extern int num_pages;
 
 /**
- * dune_set_fixed_pool - must the pool lie at PAGEBASE?
- * @on: true, as it is at first: there if nothing else is; false: anywhere
+ * dune_set_pool - where the pool lies, and how large it is
+ * @fixed: true: at PAGEBASE if nothing else is there; false: anywhere
+ * @size: bytes of addresses, rounded to 64 MiB .. 4 GiB
  *
- * Before dune_init(); later it has no effect.  For a program that will want the
- * addresses from 8 to 12 GiB itself, or that loads one that may.
+ * Before dune_init(); later it has no effect.  Without it: true and 4 GiB.  For a
+ * program that wants the addresses from 8 to 12 GiB itself, or that lives with a
+ * limit on its address space (RLIMIT_AS), which counts what is reserved.
  */
-void dune_set_fixed_pool(bool on);
+void dune_set_pool(bool fixed, size_t size);
 
 /**
  * dune_page_alloc - take a page of 4 KB
