@@ -23,8 +23,7 @@ static const u16 allowed[] = {
 	__NR_read, __NR_write, __NR_pread64, __NR_pwrite64, __NR_readv, __NR_writev, __NR_lseek,
 	__NR_fstat, __NR_newfstatat, __NR_fcntl, __NR_epoll_ctl,
 	__NR_mmap, __NR_munmap, __NR_mprotect, __NR_madvise, __NR_brk,
-	__NR_getpid, __NR_gettid, __NR_getppid,
-	__NR_getuid, __NR_geteuid, __NR_getgid, __NR_getegid,
+	__NR_getpid, __NR_gettid, __NR_getppid, __NR_getuid, __NR_geteuid, __NR_getgid, __NR_getegid,
 	__NR_clock_gettime, __NR_gettimeofday, __NR_timerfd_settime, __NR_timerfd_gettime,
 	__NR_sched_yield, __NR_getrandom, __NR_futex,
 };

@@ -122,9 +122,7 @@ static int cpu_reboot(struct notifier_block *nb, unsigned long val, void *v)
 	return NOTIFY_OK;
 }
 
-static struct notifier_block cpu_reboot_nb = {
-	.notifier_call = cpu_reboot,
-};
+static struct notifier_block cpu_reboot_nb = { .notifier_call = cpu_reboot };
 
 /*
  * The boot CPU comes back from sleep without the extension, unlike the others,
@@ -141,16 +139,13 @@ static int cpu_sleep(struct notifier_block *nb, unsigned long val, void *v)
 	return NOTIFY_OK;
 }
 
-static struct notifier_block cpu_sleep_nb = {
-	.notifier_call = cpu_sleep,
-};
+static struct notifier_block cpu_sleep_nb = { .notifier_call = cpu_sleep };
 
 int dune_cpu_init(void)
 {
-	int ret;
+	int ret = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "x86/dune:online",
+					    hotplug_online, hotplug_offline);
 
-	ret = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "x86/dune:online",
-					hotplug_online, hotplug_offline);
 	if (ret < 0)
 		return ret;
 	cpuhp_state = ret;

@@ -31,9 +31,7 @@ static long no_sys_call(const struct pt_regs *regs, unsigned int nr)
 
 DEFINE_STATIC_CALL(dune_sys_call, no_sys_call);
 
-static void no_fpu_return(void)
-{
-}
+static void no_fpu_return(void) { }
 
 DEFINE_STATIC_CALL(dune_fpu_return, no_fpu_return);
 

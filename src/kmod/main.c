@@ -171,9 +171,8 @@ static int __init dune_pick_ops(void)
 
 static int __init dune_init(void)
 {
-	int ret;
+	int ret = dune_pick_ops();
 
-	ret = dune_pick_ops();
 	if (ret)
 		return ret;
 	ret = dune_ops->setup();

@@ -69,13 +69,37 @@ static size_t moved(void)
 	return n;
 }
 
-/* Memory full of holes: each group of pages keeps one. */
+static void touch(size_t first, size_t end)
+{
+	for (size_t i = first; i < end; i++)
+		*(volatile unsigned char *)(area + i * PAGE) = 1;
+}
+
+/*
+ * Memory full of holes: each group of pages keeps one.  Compaction moves pages to the
+ * upper end of a zone, and one half of these must not be there already: so nearly all
+ * other memory is in use when the second half is made, which puts it at the other end.
+ */
 static void make_holes(void)
 {
+	size_t rest = 0;
+	long spare = mem_field("/proc/meminfo", "MemFree") * 1024L - 2L * (long)AREA;
+	unsigned char *other;
+
 	area = mem_new(AREA);
 	madvise(area, AREA, MADV_NOHUGEPAGE);
-	for (size_t i = 0; i < PAGES; i++)
-		*(volatile unsigned char *)(area + i * PAGE) = 1;
+	touch(0, PAGES / 2);
+	if (spare > 0)
+		rest = (size_t)spare & ~(2 * MIB - 1);
+	other = rest ? mem_new(rest) : NULL;
+	if (other) {
+		madvise(other, rest, MADV_HUGEPAGE);
+		for (size_t i = 0; i < rest; i += PAGE)
+			*(volatile unsigned char *)(other + i) = 1;
+	}
+	touch(PAGES / 2, PAGES);
+	if (other)
+		munmap(other, rest);
 	for (size_t i = 0; i < PAGES; i++)
 		if (i % KEPT)
 			madvise(area + i * PAGE, PAGE, MADV_DONTNEED);
