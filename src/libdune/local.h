@@ -228,17 +228,21 @@ struct dune_trap_way {
 struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what);
 void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_percpu *pc);
 uint64_t __dune_trap_recheck(uint64_t rip);
+const struct dune_tf *__dune_trap_returning(struct dune_percpu *pc, uint64_t rip, uint64_t rsp);
 extern dune_intr_cb __dune_intr_call[];
 extern dune_pgflt_cb __dune_pgflt_call;
 
 /* verdict.c: an exception that the program does not handle */
 void __dune_host_trap(struct dune_percpu *pc);
+void __dune_take_frame(struct dune_regs *r, const struct dune_tf *tf);
 void __dune_host_lost(struct dune_percpu *pc);
 
 /* trap_asm.S */
 extern const char __dune_trap_entries[], __dune_trap_ist[], __dune_trap_ist_end[],
 	__dune_trap_check_pf[], __dune_trap_checked_pf[],
 	__dune_trap_check_other[], __dune_trap_checked_other[],
+	__dune_trap_return[], __dune_trap_return_end[],
+	__dune_trap_call_pf[], __dune_trap_call_other[],
 	__dune_int80_vmx[], __dune_int80_svm[];
 
 /* ring.c, ring_asm.S */

@@ -143,12 +143,16 @@ static void put_off(struct dune_percpu *pc, int sig, const void *info, struct du
  * Can the guest, as it stands, take a frame?  Not on the trap entry's own stacks,
  * and not in ring 3 or on the way there.
  */
-static bool guest_ready(const struct dune_percpu *pc)
+static bool guest_ready(struct dune_percpu *pc)
 {
-	uint64_t offset = pc->run->regs.rsp - (uint64_t)pc;
+	struct dune_regs *r = &pc->run->regs;
+	const struct dune_tf *returning = __dune_trap_returning(pc, r->rip, r->rsp);
+	uint64_t offset;
 
-	return (offset <= DUNE_IST_BOTTOM || offset > DUNE_IST3_TOP) &&
-	       !__dune_ring_busy(pc);
+	if (returning)
+		__dune_take_frame(r, returning);
+	offset = r->rsp - (uint64_t)pc;
+	return (offset <= DUNE_IST_BOTTOM || offset > DUNE_IST3_TOP) && !__dune_ring_busy(pc);
 }
 
 /* The guest cannot take a frame.  Out of ring 3, where it would not look. */

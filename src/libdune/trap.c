@@ -134,6 +134,24 @@ uint64_t __dune_trap_recheck(uint64_t rip)
 	return rip;
 }
 
+/*
+ * The way out, on an IST stack: where the code is that goes on, as far as anybody can
+ * tell.  NULL: not there.
+ */
+const struct dune_tf *__dune_trap_returning(struct dune_percpu *pc, uint64_t rip, uint64_t rsp)
+{
+	uint64_t first = (uint64_t)pc + DUNE_IST_BOTTOM, top = (uint64_t)pc + DUNE_IST3_TOP;
+
+	if (rip < (uint64_t)__dune_trap_return || rip >= (uint64_t)__dune_trap_return_end ||
+	    !on_ist(pc, rsp))
+		return NULL;
+	if (rsp <= (uint64_t)pc + DUNE_IST1_TOP) {
+		top = first + ((rsp - first + DUNE_LEVEL_SIZE - 1) & ~(DUNE_LEVEL_SIZE - 1ULL));
+		pc->tss.ist[0] = top;
+	}
+	return (const struct dune_tf *)(top - TF_SIZE);
+}
+
 static bool is_interrupt(uint64_t vec)
 {
 	return vec >= NR_EXCEPTIONS && vec < DUNE_VEC_NONE;
@@ -148,6 +166,25 @@ static void put_off_interrupt(struct dune_percpu *pc, struct dune_tf *tf, uint64
 	tf->rip = __dune_trap_recheck(tf->rip);
 }
 
+/*
+ * The short way found no stack for the handler, and the exception that this raised found
+ * none either: the first of them, on the levels above @tf.
+ */
+static struct dune_tf *first_of_nest(struct dune_percpu *pc, struct dune_tf *tf, uint64_t *what)
+{
+	const uint64_t top = (uint64_t)pc + DUNE_IST1_TOP;
+
+	while ((uint64_t)tf + DUNE_LEVEL_SIZE < top &&
+	       (tf->rip == (uint64_t)__dune_trap_call_pf ||
+		tf->rip == (uint64_t)__dune_trap_call_other)) {
+		what[0] = tf->rip == (uint64_t)__dune_trap_call_pf ? T_PF : tf->r12;
+		what[1] = tf->rdi;
+		tf = (struct dune_tf *)((uint64_t)tf + DUNE_LEVEL_SIZE);
+		pc->tss.ist[0] = (uint64_t)tf + TF_SIZE;
+	}
+	return tf;
+}
+
 static struct dune_trap_way go_on(void)
 {
 	return (struct dune_trap_way){ NULL, NULL };
@@ -160,17 +197,23 @@ static struct dune_trap_way go_on(void)
 struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 {
 	struct dune_percpu *pc = ist_percpu();
+	const struct dune_tf *returning = NULL;
 	bool from_user, interrupted = false;
 	uint64_t top, to;
 
 	if ((uint64_t)tf < (uint64_t)pc + DUNE_IST1_TOP)
 		pc->tss.ist[0] = (uint64_t)tf + TF_SIZE;
 	if (on_ist(pc, tf->rsp) && !(tf->cs & 3)) {
-		if (is_interrupt(what[0])) {
+		if (is_interrupt(what[0]))
+			returning = __dune_trap_returning(pc, tf->rip, tf->rsp);
+		if (returning) {
+			__dune_copy(tf, returning, sizeof(*tf));
+		} else if (is_interrupt(what[0])) {
 			put_off_interrupt(pc, tf, what[0]);
 			return go_on();
+		} else {
+			interrupted = true;
 		}
-		interrupted = true;
 	}
 	if (what[0] == T_DB && __dune_ring_stepped(tf))
 		return go_on();
@@ -190,6 +233,8 @@ struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 	if ((what[0] == T_DF && (int32_t)tf->err != DUNE_ERR_INT) || pc->moving || interrupted || !top ||
 	    !stack_takes(pc, top, 512)) {
 		pc->moving |= interrupted;
+		if (!interrupted && what[0] != T_DF)
+			tf = first_of_nest(pc, tf, what);
 		__dune_hypercall(DUNE_ASK_LOST, (uint64_t)tf, what[0], what[1]);
 	}
 	pc->moving = 1;

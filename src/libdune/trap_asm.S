@@ -131,6 +131,7 @@ page_fault:
 	and	$-DUNE_BLOCK_ALIGN, %rcx
 	short_way pf, long_fault
 	mov	%rbx, %rdx
+LABEL(__dune_trap_call_pf)
 	call	*__dune_pgflt_call(%rip)
 	jmp	short_return
 
@@ -168,51 +169,63 @@ exception:
 	jz	long_way
 	mov	%rsp, %rcx
 	and	$-DUNE_BLOCK_ALIGN, %rcx
-	mov	%rax, %rdi		/* for the long way */
+	mov	%rax, %r12		/* for the long way, and first_of_nest() */
 	short_way other, long_checked
 	mov	%rbx, %rdi
+LABEL(__dune_trap_call_other)
 	call	*%rsi
 
 /*
- * The frame for IRETQ goes below the red zone that the handler left us: while the
- * registers are read, the level still belongs to this exception.
+ * Back from the level itself.  The TSS gives it to the next exception while it is
+ * still read: there is none until IRETQ, and what interrupts this finds all registers
+ * in the frame (__dune_trap_returning()).
  */
 short_return:
 	mov	__dune_xsave_mask(%rip), %eax
 	xrstor64 LEVEL_FPU(%rbx)
-	mov	TF_RSP(%rbx), %rsp
-	sub	$RED_ZONE, %rsp
-	pushq	TF_SS(%rbx)
-	pushq	TF_RSP(%rbx)
-	pushq	TF_RFLAGS(%rbx)
-	pushq	TF_CS(%rbx)
-	pushq	TF_RIP(%rbx)
-	pushq	TF_RBX(%rbx)
-	pushq	TF_RCX(%rbx)
-	pushq	TF_RAX(%rbx)
-	mov	TF_RDI(%rbx), %rdi
-	mov	TF_RSI(%rbx), %rsi
-	mov	TF_RDX(%rbx), %rdx
-	mov	TF_R8(%rbx), %r8
-	mov	TF_R9(%rbx), %r9
-	mov	TF_R10(%rbx), %r10
-	mov	TF_R11(%rbx), %r11
-	mov	TF_RBP(%rbx), %rbp
-	mov	TF_R12(%rbx), %r12
-	mov	TF_R13(%rbx), %r13
-	mov	TF_R14(%rbx), %r14
-	mov	TF_R15(%rbx), %r15
 	mov	%rbx, %rcx
 	and	$-DUNE_BLOCK_ALIGN, %rcx
 	lea	LEVEL_NEXT(%rbx), %rax
 	cmp	%rax, PC_IST1(%rcx)
-	jne	1f			/* a deeper one is not done yet */
+	jne	out_of_order
 	lea	TF_SIZE(%rbx), %rax
+	mov	%rbx, %rsp
+LABEL(__dune_trap_return)
 	mov	%rax, PC_IST1(%rcx)
-1:	pop	%rax
+pop_frame:
+	pop	%rdi
+	pop	%rsi
+	pop	%rdx
 	pop	%rcx
+	pop	%r8
+	pop	%r9
+	pop	%r10
+	pop	%r11
 	pop	%rbx
+	pop	%rbp
+	pop	%r12
+	pop	%r13
+	pop	%r14
+	pop	%r15
+	pop	%rax
+	add	$8, %rsp		/* error code */
 	iretq
+LABEL(__dune_trap_return_end)
+
+/*
+ * A deeper exception is not done yet, or never will be: the level stays with it.  The
+ * frame is moved below the red zone that the handler left us.
+ */
+out_of_order:
+	mov	TF_RSP(%rbx), %rdi
+	sub	$RED_ZONE + TF_SIZE, %rdi
+	and	$-16, %rdi
+	mov	%rdi, %rsp
+	mov	%rbx, %rsi
+	mov	$TF_SIZE / 8, %ecx
+	cld
+	rep movsq
+	jmp	pop_frame
 
 /* ---- the long way ----------------------------------------------------- */
 
@@ -235,7 +248,7 @@ int_fault:
 	jmp	long_entry
 
 long_checked:
-	mov	%rdi, %rax
+	mov	%r12, %rax
 	jmp	long_way
 
 /*
@@ -317,25 +330,8 @@ no_signal:
 restore:
 	mov	%rbx, %rsp
 	testb	$3, TF_CS(%rsp)
-	jnz	__dune_ring_exit
-pop_frame:
-	pop	%rdi
-	pop	%rsi
-	pop	%rdx
-	pop	%rcx
-	pop	%r8
-	pop	%r9
-	pop	%r10
-	pop	%r11
-	pop	%rbx
-	pop	%rbp
-	pop	%r12
-	pop	%r13
-	pop	%r14
-	pop	%r15
-	pop	%rax
-	add	$8, %rsp		/* error code */
-	iretq
+	jz	pop_frame
+	jmp	__dune_ring_exit
 
 /* A signal came while the frame was on the IST stack. */
 deferred_signal:

@@ -81,7 +81,8 @@ static struct verdict verdict(uint64_t vec)
 	}
 }
 
-static void take_frame(struct dune_regs *r, const struct dune_tf *tf)
+/* The guest is where *tf says. */
+void __dune_take_frame(struct dune_regs *r, const struct dune_tf *tf)
 {
 	r->rdi = tf->rdi;
 	r->rsi = tf->rsi;
@@ -181,7 +182,7 @@ void __dune_host_trap(struct dune_percpu *pc)
 
 	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
 		__dune_raise(SIGSEGV, SI_KERNEL, 0);
-	take_frame(r, &tf);
+	__dune_take_frame(r, &tf);
 	if (is_int(vec, &tf)) {		/* refused, as by a gate that is the kernel's */
 		r->rip -= INT_LEN;
 		pc->trap = (struct dune_trapinfo) {
@@ -211,7 +212,7 @@ void __dune_host_lost(struct dune_percpu *pc)
 
 	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
 		__dune_raise(SIGSEGV, SI_KERNEL, 0);
-	take_frame(r, &tf);
+	__dune_take_frame(r, &tf);
 	if (vec != T_DF && !pc->moving && !(tf.cs & 3) && !__dune_has_handler(vec)) {
 		become_signal(pc, vec, tf.err, cr2);
 		return;
