@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 timeout=180 icount */
+/* dunelab: cpus=1 timeout=180 icount spread=3 */
 /*
  * Reading and writing: one byte of /dev/zero, 64 KB to /dev/null, a byte
  * through a pipe and back out of it, and a byte to another process and its

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 timeout=180 icount */
+/* dunelab: cpus=1 timeout=180 icount spread=5 */
 /*
  * Memory that comes and goes: mmap, the first touch of its one page, munmap;
  * and the same with sixteen pages.  In guest mode the calls are forwarded, the

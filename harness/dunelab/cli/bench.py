@@ -13,20 +13,34 @@ import argparse
 import json
 from pathlib import Path
 
+from dunelab.bench import baseline, gate
+from dunelab.bench.rows import read_specs, tables
+from dunelab.bench.svg import plot
+from dunelab.bench.table import text_table
 from dunelab.cli import suite
 from dunelab.errors import InfrastructureError, UsageError
-from dunelab.results.report import read_results, write_atomically
-from dunelab.results.schema import Outcome
+from dunelab.images.store import find_repo_root
+from dunelab.results.report import read_results, render, write_atomically
+from dunelab.results.schema import Outcome, Run
 
 NAME = "bench"
 HELP = """Measure costs on both vendors, natively and in Dune mode.
 
-  dunelab bench --json costs.json
+  dunelab bench --json costs.json --svg costs.svg
   dunelab bench --engine bochs --vendor intel
+  dunelab bench --check                      the gate: has a cost moved since the baseline?
+  dunelab bench --accept 'shorter gate'      measure three times, rewrite ci/baselines
+  dunelab bench --from costs.json --check    the same of figures that were measured before
 
-Emulators count ticks (instructions), hardware counts cycles; each figure says which."""
+Emulators count ticks (instructions), hardware counts cycles; each table says which.
+native/Dune is how many times cheaper than natively; below 1 it is dearer.  The gate
+compares emulators only, and a baseline only with figures of the same kernel package,
+compiler and emulator.  docs/benchmarks.md explains rows, bands and baselines."""
 
 TESTS = "harness/acceptance/test_programs.py::test_bench"
+FAILED = 1
+# Guests measured for a baseline: what differs from boot to boot is noise, too.
+ACCEPT_REPEAT = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,25 +52,109 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write the results there (format: dunelab/results/schema.json)",
     )
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also plot the ratios there")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing, take the results of an earlier run",
+    )
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        metavar="N",
+        help=f"measure in N guests, one after the other (default: 1; {ACCEPT_REPEAT} for --accept)",
+    )
+    judge = parser.add_argument_group("the gate").add_mutually_exclusive_group()
+    judge.add_argument(
+        "--check",
+        action="store_true",
+        help="exit status 1 if a median moved out of its band, or vanished",
+    )
+    judge.add_argument(
+        "--accept", metavar="REASON", help="rewrite the baselines of the measured cells"
+    )
+    parser.add_argument(
+        "--baselines",
+        type=Path,
+        metavar="DIR",
+        help=f"where the baselines are (default: {baseline.FOLDER} of the repository)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the benches (the suite prints their table) and write the file."""
-    if args.json is not None and args.json.is_dir():
-        raise UsageError(f"--json {args.json}: this is a folder")
-    status = suite.run(args, [TESTS])
-    found = suite.results_file(args)
-    if not found.exists():
-        raise InfrastructureError(
-            f"the benches left no results (pytest ended with {status})",
-            next_command="dunelab doctor",
-        )
-    results = read_results(found)
+    """Run the benches, print their tables, write the files, judge."""
+    _refuse_nonsense(args)
+    if args.source is not None:
+        status, results = 0, read_results(args.source)
+    else:
+        status, results = _measure(args)
+    found = tables(results.results, read_specs())
+    print(render(*(text_table(table) for table in found), width=120))
     if args.json is not None:
-        document = json.dumps(results.to_json(), indent=2)
-        write_atomically(args.json.resolve(), document + "\n")
+        write_atomically(args.json.resolve(), json.dumps(results.to_json(), indent=2) + "\n")
         print(f"written: {args.json}")
-    bad = sum(result.outcome not in (Outcome.PASSED, Outcome.SKIPPED) for result in results.results)
+    if args.svg is not None:
+        write_atomically(args.svg.resolve(), plot(found))
+        print(f"written: {args.svg}")
+    good = (Outcome.PASSED, Outcome.SKIPPED)
+    bad = sum(result.outcome not in good for result in results.results)
     if bad:
-        print(f"{bad} of {len(results.results)} benches did not pass: {found.parent}")
+        print(f"{bad} of {len(results.results)} benches did not pass: {_evidence(args)}")
+    return _judge(args, results, status or (FAILED if bad else 0))
+
+
+def _refuse_nonsense(args: argparse.Namespace) -> None:
+    for option in ("json", "svg"):
+        path: Path | None = getattr(args, option)
+        if path is not None and path.is_dir():
+            raise UsageError(f"--{option} {path}: this is a folder")
+    if args.source is not None and not args.source.is_file():
+        raise UsageError(f"--from {args.source}: there is no such file")
+    if args.source is not None and args.repeat is not None:
+        raise UsageError("--from measures nothing: leave --repeat out")
+    if args.repeat is not None and args.repeat < 1:
+        raise UsageError("--repeat must be 1 or more")
+    if args.accept is not None and not args.accept.strip():
+        raise UsageError("--accept wants a reason, for those who read the baseline later")
+
+
+def _measure(args: argparse.Namespace) -> tuple[int, Run]:
+    """Status and results of all repetitions; the first that fails ends them."""
+    repeat = args.repeat or (ACCEPT_REPEAT if args.accept is not None else 1)
+    status = 0
+    runs: list[Run] = []
+    while len(runs) < repeat and not status:
+        status = suite.run(args, [TESTS])
+        file = suite.results_file(args)
+        if not file.exists():
+            raise InfrastructureError(
+                f"the benches left no results (pytest ended with {status})",
+                next_command="dunelab doctor",
+            )
+        runs.append(read_results(file))
+    return status, baseline.merge(runs)
+
+
+def _evidence(args: argparse.Namespace) -> Path:
+    source: Path | None = args.source
+    return source if source is not None else suite.results_file(args).parent
+
+
+def _judge(args: argparse.Namespace, results: Run, status: int) -> int:
+    folder: Path = args.baselines or find_repo_root() / baseline.FOLDER
+    if args.accept is not None:
+        if status:
+            print("nothing accepted: figures of benches that do not pass are no baseline")
+            return status
+        written = gate.accept(results, folder, args.accept.strip())
+        print("\n".join(gate.worst_bands(written)))
+        if not written:
+            print("nothing accepted: nothing was measured that can be gated")
+        return 0 if written else FAILED
+    if args.check:
+        passed, lines = gate.check(results, folder)
+        print("\n".join(lines))
+        return status or (0 if passed else FAILED)
     return status

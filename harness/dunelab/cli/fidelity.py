@@ -163,6 +163,8 @@ class _Guests:
             cpus=spec.cpus,
             image=spec.image.kind,
             boot_seconds=machine.boot_seconds,
+            kernel_package=builds.kernel_package,
+            compiler=builds.compiler,
         )
 
 

@@ -154,6 +154,8 @@ class DuneLab:
             module_build_id=module.build_id,
             libdune_build_id=read_build_id(library),
             symbols={module.name: module.path_debug},
+            kernel_package=self.store.kernel(kernel).package_version,
+            compiler=self.store.builder.compiler,
         )
 
     def module(self, kernel: str, source: Path) -> ModuleBuild:

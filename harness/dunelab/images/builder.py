@@ -11,6 +11,7 @@ Mounts exist in the namespace only, so nothing can be left mounted.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from dunelab.images.recipes import BuilderRecipe
 from dunelab.images.resolve import Record
 
 WORK = "/work"
+# What module, library and programs are compiled with.
+COMPILER = "gcc-14"
 _BOOTSTRAP_SECONDS = 900.0
 _FORMAT = "2"
 
@@ -67,6 +70,12 @@ class Builder:
         self.root = root
         self.identity = identity
 
+    @property
+    def compiler(self) -> str:
+        """The compiler's package and version, as the root's dpkg knows them."""
+        status = self.root / "var/lib/dpkg/status"
+        return package_version(status.read_text("utf-8", "replace"), COMPILER)
+
     def run(
         self,
         argv: Sequence[str],
@@ -103,6 +112,12 @@ class Builder:
             *("sh", "-c", _ENTER, "enter-builder", str(self.root), cwd),
             *(str(len(binds)), *mounts, *variables, *argv),
         ]
+
+
+def package_version(status: str, name: str) -> str:
+    """Name and version of a package in dpkg's status file; empty if it is not there."""
+    found = re.search(rf"^Package: {re.escape(name)}\n(?:.+\n)*?Version: (.+)$", status, re.M)
+    return f"{name} {found[1]}" if found else ""
 
 
 def namespaces(uid: int) -> list[str]:

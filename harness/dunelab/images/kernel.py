@@ -35,6 +35,11 @@ class Kernel:
     headers: Path
 
     @property
+    def package_version(self) -> str:
+        """The version of the package that holds the kernel."""
+        return next((p.version for p in self.record.packages if p.name.startswith(_BOOT_KINDS)), "")
+
+    @property
     def build_mounts(self) -> dict[Path, str]:
         """Where the header trees must appear inside the builder root."""
         mounts = {

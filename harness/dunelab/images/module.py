@@ -15,14 +15,13 @@ from elftools.elf.sections import NoteSection
 
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed, UsageError
-from dunelab.images.builder import WORK, Builder
+from dunelab.images.builder import COMPILER, WORK, Builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import source_files
 from dunelab.images.kernel import Kernel
 
 _BUILD_SECONDS = 300.0
 _FORMAT = "3"
-_COMPILER = "gcc-14"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _compile(builder: Builder, kernel: Kernel, source: Path, folder: Path, log: 
 
     in_root(
         *("make", "-C", f"/usr/src/linux-headers-{kernel.release}", f"M={WORK}/module"),
-        *(f"CC={_COMPILER}", f"HOSTCC={_COMPILER}", f"-j{os.cpu_count() or 1}"),
+        *(f"CC={COMPILER}", f"HOSTCC={COMPILER}", f"-j{os.cpu_count() or 1}"),
         # Type information for BPF would need pahole and is of no use here.
         *("CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"),
         what=f"building {source.name} for {kernel.release}",

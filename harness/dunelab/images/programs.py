@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed, UsageError
-from dunelab.images.builder import WORK, Builder
+from dunelab.images.builder import COMPILER, WORK, Builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
 from dunelab.images.module import copy_sources, find_warnings
@@ -92,7 +92,7 @@ def build_programs(
                 [
                     *("make", "-C", f"{WORK}/tree/{source}", f"-j{os.cpu_count() or 1}"),
                     *(f"O={WORK}/out/{output}", f"LIBDUNE={WORK}/out/library"),
-                    *("CC=gcc-14", "CXX=g++-14"),
+                    *(f"CC={COMPILER}", "CXX=g++-14"),
                 ],
                 binds={tree: f"{WORK}/tree", folder: f"{WORK}/out"},
                 log=evidence,

@@ -74,6 +74,8 @@ class Builds:
     module_build_id: str | None
     libdune_build_id: str | None
     symbols: Mapping[str, Path]
+    kernel_package: str = ""
+    compiler: str = ""
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,8 @@ class GuestPool:
             cpus=variant.cpus,
             image=variant.image,
             boot_seconds=machine.boot_seconds,
+            kernel_package=booted.builds.kernel_package,
+            compiler=booted.builds.compiler,
         )
         return Guest(cell, variant, booted, ran_on)
 

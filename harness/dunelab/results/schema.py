@@ -55,6 +55,8 @@ class RanOn:
     cpus: int
     image: str
     boot_seconds: float
+    kernel_package: str = ""
+    compiler: str = ""
 
     @classmethod
     def of(
@@ -69,6 +71,8 @@ class RanOn:
         cpus: int,
         image: ImageKind,
         boot_seconds: float,
+        kernel_package: str = "",
+        compiler: str = "",
     ) -> RanOn:
         """From what the engine reports about itself and the builds' ids."""
         return cls(
@@ -86,6 +90,8 @@ class RanOn:
             cpus=cpus,
             image=str(image),
             boot_seconds=round(boot_seconds, 3),
+            kernel_package=kernel_package,
+            compiler=compiler,
         )
 
 
