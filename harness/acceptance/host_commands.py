@@ -20,12 +20,14 @@ class Finished:
     stderr: str
 
 
-def run_on_host(*argv: str, seconds: float, env: dict[str, str] | None = None) -> Finished:
+def run_on_host(
+    *argv: str, seconds: float, env: dict[str, str] | None = None, cwd: Path = REPOSITORY
+) -> Finished:
     """Run a command of this project as its users do, in a process of its own."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(
         argv,
-        cwd=REPOSITORY,
+        cwd=cwd,
         env={**clean, **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -122,7 +122,7 @@ def accept(run: Run, folder: Path, reason: str) -> list[Path]:
     return [baselines.write(folder, baselines.accept(found, commit, reason)) for found in cells]
 
 
-def worst_bands(written: Sequence[Path]) -> list[str]:
+def wide_bands(written: Sequence[Path]) -> list[str]:
     """The metrics whose band had to be wider than the rule, for whoever accepts."""
     lines = []
     for path in written:

@@ -156,7 +156,7 @@ def _judge(args: argparse.Namespace, results: Run, status: int) -> int:
             print("nothing accepted: figures of benches that do not pass are no baseline")
             return status
         written = gate.accept(results, folder, args.accept.strip())
-        print("\n".join(gate.worst_bands(written)))
+        print("\n".join(gate.wide_bands(written)))
         if not written:
             print("nothing accepted: nothing was measured that can be gated")
         return 0 if written else FAILED
