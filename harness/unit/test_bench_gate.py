@@ -11,6 +11,7 @@ import pytest
 from dunelab.bench import baseline, gate
 from dunelab.bench.baseline import Baseline, Entry
 from dunelab.errors import UsageError
+from dunelab.images.builder import package_version
 from dunelab.results.report import make_header
 from dunelab.results.schema import MetricResult, Outcome, RanOn, Run, TestResult
 
@@ -181,6 +182,15 @@ def test_wide_bands_are_told(tmp_path: Path) -> None:
     lines = gate.wide_bands(written)
     assert "wider than the rule: 1" in lines[0]
     assert lines[1].startswith("  a ±30 of 110")
+
+
+def test_the_compiler_is_what_dpkg_says() -> None:
+    status = (
+        "Package: cpp-14\nVersion: 14.1\n\nPackage: gcc-14\nStatus: installed\n"
+        "Depends: x (= 1)\nVersion: 14.2.0-19\n\nPackage: gcc-14-base\nVersion: 3\n"
+    )
+    assert package_version(status, "gcc-14") == "gcc-14 14.2.0-19"
+    assert package_version(status, "gcc") == ""
 
 
 def test_this_trees_baselines_are_legible() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dunelab.errors import InfrastructureError, UsageError
 from dunelab.pytest_support.header import list_programs
 from dunelab.results.report import make_header, write_results
 from dunelab.results.schema import MetricResult, Outcome, RanOn, Run, TestResult
+from dunelab.spec import EngineName
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,6 +96,63 @@ def test_bench_without_results_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 def test_bench_into_a_folder_is_refused_before_it_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this is a folder"):
         bench.run(parsed(bench, "--json", str(tmp_path)))
+
+
+def test_the_gate_in_words_and_statuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[EngineName]] = []
+
+    def fake_run(args: argparse.Namespace, tests: object) -> int:
+        asked.append(args.engine)
+        results = some_results(Outcome.PASSED)
+        on = results.results[0].ran_on
+        assert on is not None
+        known = replace(on, accelerator="tcg,icount", kernel_package="6-1", compiler="gcc 14")
+        write_results(
+            replace(results, results=(replace(results.results[0], ran_on=known),)), args.results
+        )
+        return 0
+
+    monkeypatch.setattr(suite, "run", fake_run)
+    where = ("--results", str(tmp_path / "r"), "--baselines", str(tmp_path / "b"))
+    assert bench.run(parsed(bench, *where, "--check")) == 1
+    assert "there is no baseline" in capsys.readouterr().out
+    assert bench.run(parsed(bench, *where, "--accept", "why")) == 0
+    assert asked == [list(bench.GATED)] * 4, "once for the check, three times for the baseline"
+    assert "runs = 9" in (tmp_path / "b/tcg-amd-k.toml").read_text()
+    assert bench.run(parsed(bench, *where, "--check", "--engine", "tcg")) == 0
+    assert asked[-1] == ["tcg"]
+    assert "gate: tcg-amd-k: ok, 1 metrics compared" in capsys.readouterr().out
+    source = ("--from", str(tmp_path / "r/results.json"))
+    svg = tmp_path / "x.svg"
+    assert bench.run(parsed(bench, *where, *source, "--check", "--svg", str(svg))) == 0
+    assert svg.read_text().startswith("<svg")
+    assert len(asked) == 5, "--from measures nothing"
+
+
+def test_failed_benches_are_not_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_results(some_results(Outcome.FAILED), tmp_path)
+    words = ("--from", str(file), "--baselines", str(tmp_path / "b"), "--accept", "why")
+    assert bench.run(parsed(bench, *words)) == 1
+    assert "nothing accepted" in capsys.readouterr().out
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--from", "/nowhere/x.json"), "no such file"),
+        (("--from", __file__, "--repeat", "2"), "leave --repeat out"),
+        (("--repeat", "0"), "1 or more"),
+        (("--accept", " "), "wants a reason"),
+    ],
+)
+def test_bench_refuses_nonsense(words: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        bench.run(parsed(bench, *words))
 
 
 def test_headers_of_this_trees_programs_are_good() -> None:
