@@ -119,13 +119,13 @@ void __dune_layout_forget(void)
 /* The end of the highest mapping below the one that holds the stack. */
 static uint64_t stack_at, below_stack;
 
-static int find_mmap_top(uint64_t begin, uint64_t end, bool vdso)
+static int find_mmap_top(const struct dune_procmap_entry *e, void *arg)
 {
-	(void)vdso;
-	if (end > stack_at)
+	(void)arg;
+	if (e->end > stack_at)
 		return 1;
-	if (begin < stack_at)
-		below_stack = end;
+	if (e->begin < stack_at)
+		below_stack = e->end;
 	return 0;
 }
 
@@ -162,7 +162,7 @@ int __dune_layout_init(uint64_t stack, uint64_t pool, uint64_t pool_size)
 	int ret;
 
 	stack_at = stack;
-	ret = __dune_for_each_map(find_mmap_top);
+	ret = __dune_for_each_map(find_mmap_top, NULL);
 	if (ret < 0)
 		return ret;
 	stack_base = gib_up(stack) - GIB;

@@ -111,7 +111,8 @@ extern int __dune_exec_fd;	/* the loader; -1: none */
 long __dune_exec(struct dune_percpu *pc);
 
 /* maps.c */
-int __dune_for_each_map(int (*cb)(uint64_t begin, uint64_t end, bool vdso));
+typedef int (*__dune_map_cb)(const struct dune_procmap_entry *e, void *arg);
+int __dune_for_each_map(__dune_map_cb cb, void *arg);
 
 /* layout.c; see also vm.h */
 long __dune_windows_restore(int fd);
@@ -232,6 +233,9 @@ const struct dune_tf *__dune_trap_returning(struct dune_percpu *pc, uint64_t rip
 extern dune_intr_cb __dune_intr_call[];
 extern dune_pgflt_cb __dune_pgflt_call;
 
+/* foreign.c */
+bool __dune_foreign_hypercall(struct dune_percpu *pc);
+
 /* verdict.c: an exception that the program does not handle */
 void __dune_host_trap(struct dune_percpu *pc);
 void __dune_take_frame(struct dune_regs *r, const struct dune_tf *tf);
@@ -258,8 +262,16 @@ bool __dune_ring_busy(const struct dune_percpu *pc);
 int __dune_ring_enter(struct dune_percpu *pc, const struct dune_tf *tf);
 void __dune_ring_return(struct dune_percpu *pc, int ret) __attribute__((noreturn));
 
+/* hooks.c, hook_asm.S, ring_asm.S */
+extern const char __dune_hook_gate[];
+bool __dune_hooked(void);
+bool __dune_hook_gate_set(void);
+int __dune_hook_pre(struct dune_tf *tf);
+void __dune_hook_post(struct dune_tf *tf);
+
 /* syscall_asm.S */
 extern const char __dune_syscall_vmx[], __dune_syscall_svm[];
+extern const char __dune_foreign_vmx[], __dune_foreign_svm[];
 extern const char __dune_asked_vmx[], __dune_asked_svm[];
 long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c);
 

@@ -145,8 +145,15 @@
 #define DUNE_USER_IOPL			0x1000
 #define DUNE_IOPL			0x3000
 
+#define SEL_KT				0x10
+#define SEL_KD				0x18
 #define GD_UD_RPL3			0x2b
 #define GD_UT_RPL3			0x33
+
+/* What __dune_hook_pre() says about a system call. */
+#define HOOK_CALL			0	/* make it, and call __dune_hook_post() */
+#define HOOK_ANSWERED			1	/* the result is there */
+#define HOOK_NONE			2	/* it is not hooked */
 
 #ifndef __ASSEMBLER__
 
@@ -207,7 +214,7 @@ struct dune_trapinfo {
 #define DUNE_SIGINFO_SIZE	128
 
 struct dune_percpu {
-	struct dune_percpu *self;	/* GS base points here */
+	struct dune_percpu *self;	/* GS base points here; or the block of dune_enter_ex() */
 	struct dune_run *run;
 	uint64_t host_rsp;		/* top of the host stack */
 	uint64_t stack_gib;		/* this GiB can take trap frames: addr >> 30 */
@@ -233,7 +240,8 @@ struct dune_percpu {
 	uint64_t floor_normal;
 	uint64_t irq_waits[4];		/* a bit per vector */
 	uint32_t irqs;			/* there is one */
-	uint32_t ring_gate;		/* LSTAR is the gate that knows of ring 3 */
+	uint32_t ring_gate;		/* LSTAR is a gate that knows of ring 3 */
+	uint32_t hooking;		/* a hook of hooks.c is at work */
 	uint32_t injected;		/* the next not-present #PF is ours, from fault.c */
 	uint32_t replays;		/* of one and the same refused access */
 	uint64_t replay_hva;

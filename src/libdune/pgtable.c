@@ -276,8 +276,12 @@ static int user_pages(uint64_t begin, uint64_t end)
 }
 
 /* One mapping of /proc/self/maps; the vsyscall page lies above USER_END. */
-static int map_existing(uint64_t begin, uint64_t end, bool vdso)
+static int map_existing(const struct dune_procmap_entry *e, void *arg)
 {
+	uint64_t begin = e->begin, end = e->end;
+	bool vdso = e->type == PROCMAP_TYPE_VDSO || e->type == PROCMAP_TYPE_VVAR;
+
+	(void)arg;
 	if (begin >= USER_END) {
 		__dune_has_vsyscall = true;
 		return 0;
@@ -303,7 +307,7 @@ static int build(uint64_t stack)
 	for (unsigned int i = 0; i < PDX(3, USER_END); i++)
 		pgroot[i] = not_yet(3);
 	ret = __dune_map_range(__dune_pool.va, __dune_pool.size);
-	return ret ? ret : __dune_for_each_map(map_existing);
+	return ret ? ret : __dune_for_each_map(map_existing, NULL);
 }
 
 /* Build the tables for what is mapped now.  @stack: an address of the initial stack. */
@@ -322,5 +326,6 @@ int __dune_pgtable_init(uint64_t stack)
 		__dune_layout_forget();
 		pgroot = NULL;
 	}
-	return ret;
+	ret = __dune_map_range(first, pool_size);
+	return ret ? (int)ret : __dune_for_each_map(map_existing, NULL);
 }

@@ -150,7 +150,8 @@ static void prepare(struct dune_percpu *pc)
 	if (!pc->user_fs)
 		pc->user_fs = read_fs();
 	write_msr(MSR_SFMASK, SFMASK_GATE);
-	write_msr(MSR_LSTAR, (uint64_t)gate);
+	if (!__dune_hook_gate_set())
+		write_msr(MSR_LSTAR, (uint64_t)gate);
 	pc->ring_gate = 1;
 }
 

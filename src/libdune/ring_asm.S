@@ -38,6 +38,13 @@ FUNC(__dune_ring_gate_vmx)
 	jmp	__dune_syscall_vmx
 END(__dune_ring_gate_vmx)
 
+/* With hooks.  Ring 3 may come here, whether or not it has been in use before. */
+FUNC(__dune_hook_gate)
+	test	$DUNE_IOPL, %r11d
+	jnz	from_ring3
+	jmp	__dune_hook_call
+END(__dune_hook_gate)
+
 FUNC(__dune_ring_call)
 LABEL(__dune_ring_begin)
 from_ring3:

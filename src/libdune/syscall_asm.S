@@ -12,6 +12,8 @@
  */
 #include "asm.h"
 
+#define RED_ZONE	128
+
 	.text
 
 FUNC(__dune_syscall_vmx)
@@ -45,6 +47,20 @@ FUNC(__dune_syscall6)
 2:	vmmcall
 	ret
 END(__dune_syscall6)
+
+/*
+ * In place of the other vendor's hypercall instruction, see foreign.c: the way back
+ * lies below the program's red zone, and no register is touched.
+ */
+FUNC(__dune_foreign_vmx)
+	vmcall
+	ret	$RED_ZONE
+END(__dune_foreign_vmx)
+
+FUNC(__dune_foreign_svm)
+	vmmcall
+	ret	$RED_ZONE
+END(__dune_foreign_svm)
 
 /* long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c): DUNE_ASK_* */
 FUNC(__dune_hypercall)

@@ -64,6 +64,7 @@ CHECK_OFFSET(struct dune_tf, rflags, TF_RFLAGS);
 CHECK_OFFSET(struct dune_tf, rsp, TF_RSP);
 CHECK_OFFSET(struct dune_tf, ss, TF_SS);
 CHECK(sizeof(struct dune_tf) == TF_SIZE);
+CHECK(GD_KT == SEL_KT && GD_KD == SEL_KD);
 CHECK((GD_UD | 3) == GD_UD_RPL3);
 CHECK((GD_UT | 3) == GD_UT_RPL3);
 CHECK(DUNE_LEVEL_FPU - DUNE_LEVEL_FPU_SIZE > TF_SIZE);
@@ -92,7 +93,7 @@ DUNE_EXPORT const struct dune_stats *dune_vcpu_stats(void)
 	return pc ? pc->stats : NULL;
 }
 
-static int vcpu_set_state(struct dune_percpu *pc)
+static int vcpu_set_state(struct dune_percpu *pc, void *gs)
 {
 	const char *gate = __dune_info.vendor == DUNE_VENDOR_SVM ?
 			   __dune_syscall_svm : __dune_syscall_vmx;
@@ -100,7 +101,7 @@ static int vcpu_set_state(struct dune_percpu *pc)
 		.cr0 = CR0_GUEST,
 		.cr3 = __dune_cr3(),
 		.cr4 = CR4_PAE | (CR4_WANTED & __dune_info.cr4_allowed),
-		.gs_base = (uint64_t)pc,
+		.gs_base = (uint64_t)gs,
 		.gdt_base = (uint64_t)pc->gdt,
 		.gdt_limit = sizeof(pc->gdt) - 1,
 		.idt_base = (uint64_t)__dune_idt,
@@ -108,7 +109,7 @@ static int vcpu_set_state(struct dune_percpu *pc)
 		.tr_base = (uint64_t)&pc->tss,
 		.tr_limit = sizeof(pc->tss) - 1,
 		.star = STAR_GUEST,
-		.lstar = (uint64_t)gate,
+		.lstar = (uint64_t)(__dune_hooked() ? __dune_hook_gate : gate),
 		.sfmask = X86_EFLAGS_TF,	/* the gate is not stepped through */
 		.cs = GD_KT,
 		.ss = GD_KD,
@@ -160,7 +161,7 @@ static void rseq_unregister(void)
 	syscall(SYS_rseq, area, size, RSEQ_UNREGISTER, RSEQ_SIG);
 }
 
-static int prepare(struct dune_percpu *pc)
+static int prepare(struct dune_percpu *pc, void *gs)
 {
 	int ret;
 
@@ -168,24 +169,25 @@ static int prepare(struct dune_percpu *pc)
 	__dune_segments_init(pc);
 	ret = map_essentials();
 	if (!ret)
-		ret = vcpu_set_state(pc);
+		ret = vcpu_set_state(pc, gs);
 	return ret ? ret : __dune_fast_calls_allow(pc);
 }
 
-DUNE_EXPORT int dune_enter(void)
+/* @block: for GS to point to; NULL: libdune's own. */
+static int enter(void *block)
 {
 	struct dune_percpu *pc;
 	int ret;
 
-	if (dune_in_guest())
-		return 0;
 	ret = __dune_process_ready();
 	if (ret)
 		return ret;
 	pc = __dune_block_create(&ret);
 	if (!pc)
 		return ret;
-	ret = prepare(pc);
+	if (block)
+		pc->self = block;
+	ret = prepare(pc, pc->self);
 	if (!ret) {
 		rseq_unregister();
 		__dune_altstack_adopt(pc);
@@ -196,6 +198,21 @@ DUNE_EXPORT int dune_enter(void)
 	}
 	__dune_block_destroy(pc);
 	return ret;
+}
+
+DUNE_EXPORT int dune_enter(void)
+{
+	return dune_in_guest() ? 0 : enter(NULL);
+}
+
+DUNE_EXPORT int dune_enter_ex(void *percpu)
+{
+	if (!percpu || (uintptr_t)percpu % sizeof(void *))
+		return -EINVAL;
+	if (dune_in_guest())
+		return -EBUSY;
+	*(void **)percpu = percpu;
+	return enter(percpu);
 }
 
 DUNE_EXPORT int dune_init_and_enter(void)

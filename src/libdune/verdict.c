@@ -12,6 +12,7 @@
 #include "local.h"
 
 #define T_DB		1
+#define T_UD		6
 #define T_DF		8
 #define T_MF		16
 #define T_XM		19
@@ -195,6 +196,8 @@ void __dune_host_trap(struct dune_percpu *pc)
 	if (vec == T_DB && r->rip == pc->gate_ret - DUNE_HYPERCALL_LEN)
 		return;
 	if (vec == T_PF && cr2 == r->rip && (cr2 & ~0xfffULL) == VSYSCALL && emulate_vsyscall(pc))
+		return;
+	if (vec == T_UD && __dune_foreign_hypercall(pc))
 		return;
 	become_signal(pc, vec, tf.err, cr2);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Names of exception vectors (SDM table 6-1, APM table 8-1), for
- * dune_register_intr_handler().
+ * dune_register_intr_handler(), and model-specific registers.
  */
 #ifndef LIBDUNE_CPU_X86_H
 #define LIBDUNE_CPU_X86_H
+
+#include <stdint.h>
 
 #define T_DIVIDE	0	/* #DE */
 #define T_DEBUG		1	/* #DB */
@@ -24,5 +26,32 @@
 #define T_ALIGN		17	/* #AC */
 #define T_MCHK		18	/* goes to the host, never to a handler */
 #define T_SIMDERR	19	/* #XM */
+
+/* SDM volume 4, APM appendix A. */
+#define MSR_LSTAR		0xc0000082	/* where SYSCALL goes */
+#define MSR_FS_BASE		0xc0000100
+#define MSR_GS_BASE		0xc0000101
+#define MSR_KERNEL_GS_BASE	0xc0000102
+
+/*
+ * Reading and writing one, in Dune mode (ring 0).  docs/abi.md lists those that a vCPU
+ * has; any other raises #GP.  Each thread has its own.
+ */
+static inline unsigned long long native_read_msr(unsigned int msr)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+	return (unsigned long long)high << 32 | low;
+}
+
+static inline void native_write_msr(unsigned int msr, unsigned int low, unsigned int high)
+{
+	__asm__ volatile("wrmsr" : : "c"(msr), "a"(low), "d"(high) : "memory");
+}
+
+#define rdmsrl(msr, val)	((val) = native_read_msr(msr))
+#define wrmsrl(msr, val)	native_write_msr((msr), (uint32_t)(uint64_t)(val), \
+						 (uint32_t)((uint64_t)(val) >> 32))
 
 #endif /* LIBDUNE_CPU_X86_H */

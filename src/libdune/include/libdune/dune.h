@@ -40,6 +40,13 @@
 #ifndef LIBDUNE_DUNE_H
 #define LIBDUNE_DUNE_H
 
+#include <sys/types.h>
+
+#include "../kern/dune.h"
+#include "elf.h"
+#include "fpu.h"
+#include "hooks.h"
+#include "procmap.h"
 #include "types.h"
 #include "uapi/dune.h"
 #include "mmu.h"
@@ -141,6 +148,27 @@ int dune_init(bool map_full);
  * CPU refused to enter (a line on standard error tells its reason).
  */
 int dune_enter(void);
+
+/*
+ * Bytes at the head of dune_enter_ex()'s block that are libdune's.  The first eight
+ * hold the block's own address; the others are not used at present.
+ */
+#define DUNE_PERCPU_SIZE	512
+
+/**
+ * dune_enter_ex - dune_enter(), with a block of the caller's at %gs
+ * @percpu: at least DUNE_PERCPU_SIZE bytes, aligned to 8; the caller's, to be kept
+ *	as long as the thread uses %gs
+ *
+ * For programs that keep data per CPU or thread behind the head.  The thread's GS
+ * base is @percpu, and %gs:0 holds @percpu.  That is so in handlers of exceptions in
+ * ring 0 too.  While dune_jump_to_user() lasts, GS in ring 0 is libdune's: there, too,
+ * %gs:0 holds @percpu, but the other data is to be reached through that pointer.
+ * libdune keeps its own data elsewhere.  In Dune mode already: -EBUSY.
+ *
+ * Return: as dune_enter(); -EINVAL also if @percpu is NULL or not aligned.
+ */
+int dune_enter_ex(void *percpu);
 
 /**
  * dune_set_fast_calls - may the module make short system calls itself?
@@ -247,6 +275,39 @@ void dune_dump_trap_frame(struct dune_tf *tf);
  */
 void dune_pop_trap_frame(struct dune_tf *tf) __attribute__((noreturn));
 
+/* ---- signals -------------------------------------------------------- */
+
+/* A handler of signal(2). */
+typedef void (*sighandler_t)(int);
+
+/**
+ * dune_signal - handle a signal
+ * @sig: 1..64, but not SIGKILL or SIGSTOP
+ * @cb: the handler, SIG_DFL or SIG_IGN
+ *
+ * sigaction() with SA_RESTART and an empty mask, in and out of Dune mode; see Signals
+ * above for where the handler runs.  For the whole process.
+ *
+ * Return: NULL; SIG_ERR with errno set.  Never the handler before it, unlike signal().
+ */
+sighandler_t dune_signal(int sig, sighandler_t cb);
+
+/**
+ * dune_register_signal_handler - handle a signal, with the interrupted registers
+ * @signum: 1..64, but not SIGKILL or SIGSTOP
+ * @cb: the handler; NULL: the default action again
+ *
+ * *tf is the code that the signal interrupted: its general registers, rip, rsp and
+ * rflags, which the handler may change, as by sigreturn(2): of rflags those bits that
+ * a program may change there.  cs and ss tell where it ran (GD_KT in Dune mode) and
+ * are not read; err is the error code of the exception that the signal stems from.
+ * The handler runs as one of dune_signal()'s does, errno is kept.  For the whole
+ * process; a later sigaction() for the signal replaces it.
+ *
+ * Return: 0, -EINVAL.
+ */
+int dune_register_signal_handler(int signum, dune_intr_cb cb);
+
 /* ---- ring 3 --------------------------------------------------------- */
 
 /*
@@ -329,6 +390,23 @@ int dune_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * No atexit handlers, no flushing.  Any thread, in or out of Dune mode.
  */
 void dune_die(void) __attribute__((noreturn));
+
+/**
+ * dune_mmap - mmap(2) without libc
+ *
+ * Arguments as there.  Goes past LSTAR and hooks.
+ *
+ * Return: the address; a negative errno value, as a pointer, not MAP_FAILED.
+ */
+void *dune_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+
+/* Programs written for Dune expect this one; <assert.h> replaces it. */
+#ifndef assert
+#define assert(expr)							\
+	((expr) ? (void)0 :						\
+	 (dune_printf("assertion failed: %s, %s:%d (%s)\n", #expr,	\
+		      __FILE__, __LINE__, __func__), dune_die()))
+#endif
 
 /**
  * dune_get_ticks - the time-stamp counter, not serialised (SDM 17.17)
