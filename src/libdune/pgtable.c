@@ -326,6 +326,5 @@ int __dune_pgtable_init(uint64_t stack)
 		__dune_layout_forget();
 		pgroot = NULL;
 	}
-	ret = __dune_map_range(first, pool_size);
-	return ret ? (int)ret : __dune_for_each_map(map_existing, NULL);
+	return ret;
 }
