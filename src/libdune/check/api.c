@@ -10,6 +10,7 @@
 
 #include <libdune/dune.h>
 #include <libdune/cpu-x86.h>
+#include <libdune/local.h>
 
 #ifdef __cplusplus
 #define ASSERT(what) static_assert(what, #what)
@@ -63,6 +64,61 @@ void use_tables(void *va)
 	dune_vm_free(root);
 }
 
+ASSERT(sizeof(struct fpu_area) % 64 == 0 && sizeof(struct fpu_area) >= 2688);
+ASSERT(offsetof(struct xsave_area, header) == 512 && offsetof(struct xsave_area, ymm_regs) == 576);
+ASSERT(offsetof(struct fxsave_area, mxcsr) == 24 && offsetof(struct fxsave_area, xmm_regs) == 160);
+ASSERT(offsetof(struct dune_elf, hdr) == 24 && offsetof(struct dune_elf, phdr) == 88);
+ASSERT(offsetof(struct dune_procmap_entry, path) == 32);
+ASSERT(PROCMAP_TYPE_UNKNOWN == 0 && PROCMAP_TYPE_FILE == 1 && PROCMAP_TYPE_ANONYMOUS == 2 &&
+       PROCMAP_TYPE_HEAP == 3 && PROCMAP_TYPE_STACK == 4 && PROCMAP_TYPE_VSYSCALL == 5 &&
+       PROCMAP_TYPE_VDSO == 6 && PROCMAP_TYPE_VVAR == 7);
+ASSERT(GPA_STACK_SIZE + GPA_MAP_SIZE == 1UL << 36 && LG_ALIGN(1UL) == 1UL << 30);
+ASSERT(DUNE_PERCPU_SIZE == 512);
+
+static unsigned int mappings, of_stack;
+
+static void on_mapping(const struct dune_procmap_entry *e)
+{
+	mappings++;
+	of_stack += e->type == PROCMAP_TYPE_STACK && e->r && e->w && e->p;
+}
+
+static int on_segment(struct dune_elf *elf, Elf64_Phdr *phdr)
+{
+	(void)elf;
+	return phdr->p_type == PT_LOAD ? 77 : 0;
+}
+
+/* What needs no Dune mode. */
+static int use_files(void)
+{
+	static struct fpu_area area;
+	struct dune_elf elf;
+	int bad = dune_elf_open(&elf, "/proc/self/exe");
+
+	if (bad)
+		return 1;
+	bad = dune_elf_iter_ph(&elf, on_segment) != 77;
+	dune_elf_close(&elf);
+	dune_procmap_iterate(on_mapping);
+	dune_fpu_init(&area);
+	dune_fpu_load(&area);
+	dune_fpu_save(&area);
+	dune_fpu_save_safe(&area);
+	assert(area.xsave.fxsave.mxcsr == 0x1f80);
+	return bad || mappings < 5 || of_stack != 1;
+}
+
+static int before(struct dune_tf *tf)
+{
+	return ARG0(tf) == 0;
+}
+
+static void after(struct dune_tf *tf)
+{
+	tf->rax = 0;
+}
+
 static void on_divide(struct dune_tf *tf)
 {
 	tf->rip = ARG0(tf);
@@ -95,6 +151,11 @@ int main(void)
 	bad += expect("layout before init", (long)(phys_limit | mmap_base | stack_base), 0);
 	bad += expect("dune_fd", dune_fd, -1);
 	bad += expect("enter before init", dune_enter(), -EINVAL);
+	bad += expect("files", use_files(), 0);
+	bad += expect("enter_ex without a block", dune_enter_ex(NULL), -EINVAL);
+	bad += expect("hooks", dune_hook_syscalls(before, after), 0);
+	bad += expect("no hooks", dune_hook_syscalls(NULL, NULL), 0);
+	bad += expect("signal 0", dune_register_signal_handler(0, on_divide), -EINVAL);
 	bad += expect("in guest", dune_in_guest(), false);
 	bad += expect("stats", dune_vcpu_stats() != NULL, 0);
 	bad += expect("printf", dune_printf("%s\n", "dune_printf"), 12);
