@@ -33,3 +33,12 @@ if grep -v -x -e 'dune_.*' -e pgroot -e pages -e num_pages -e phys_limit -e mmap
 	exit 1
 fi
 echo "ok symbols"
+
+# Each function has a page.
+for name in $(${NM:-nm} -D --defined-only "$O/libdune.so" | awk '$2 == "T" { print $3 }'); do
+	if [ ! -s "$O/man/$name.3" ]; then
+		echo "$name has no manual page: its comment in the header is missing" >&2
+		exit 1
+	fi
+done
+echo "ok manual pages"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+#
+# awk -v dir=OUT/man -f man.awk include/libdune/*.h
+#
+# Manual pages from the comments of the public headers: a page for each header, and for
+# each part of dune.h that a "---- name ----" line begins; for each function a page that
+# refers to it.  What other comments say is the page's description.
+
+function quote(s) {
+	gsub(/\\/, "\\e", s)
+	gsub(/-/, "\\-", s)
+	sub(/^[.']/, "\\\\\\&&", s)
+	return s
+}
+
+function flush_page() {
+	if (page == "" || (functions == 0 && page != "general"))
+		return
+	if (functions == 0)
+		names = "libdune\\-general"
+	file = dir "/libdune-" page ".3"
+	print ".TH LIBDUNE\\-" toupper(quote(page)) " 3 \"\" libdune" > file
+	print ".SH NAME\n" names " \\- libdune: " quote(title) > file
+	print ".SH SYNOPSIS\n.nf\n#include <libdune/" (header == "cpu-x86.h" ? header : "dune.h") ">\n\n" \
+		synopsis ".fi" > file
+	if (about != "")
+		print ".SH DESCRIPTION\n" about > file
+	if (functions)
+		print ".SH FUNCTIONS\n" body > file
+	print ".SH SEE ALSO\n<libdune/" header ">" > file
+	close(file)
+}
+
+function begin_page(name, of) {
+	flush_page()
+	page = name
+	title = of
+	names = synopsis = about = body = ""
+	functions = 0
+}
+
+# A line of a comment, without its asterisk: @parameters begin a paragraph.
+function text(line) {
+	sub(/^[ \t]*\*[ \t]?/, "", line)
+	if (line ~ /^[ \t]*$/)
+		return ".PP\n"
+	if (line ~ /^@[a-z_, @]+: /)
+		return ".br\n" quote(line) "\n"
+	sub(/^[ \t]+/, "", line)
+	return quote(line) "\n"
+}
+
+FNR == 1 {
+	flush_page()
+	page = ""
+	header = FILENAME
+	sub(/^.*\//, "", header)
+	name = header
+	sub(/\.h$/, "", name)
+	begin_page(name == "dune" ? "general" : name, name)
+	mode = ""
+}
+
+/^\/\* ---- .* -+ \*\/$/ {
+	name = $0
+	sub(/^\/\* ---- /, "", name)
+	sub(/ -+ \*\/$/, "", name)
+	part = name
+	gsub(/ /, "-", name)
+	begin_page(name, part)
+	next
+}
+
+mode == "" && /^\/\*$/ { mode = "about"; about = about (about == "" ? "" : ".PP\n"); next }
+mode == "" && /^\/\*\*$/ { mode = "head"; next }
+
+mode == "about" && /^ \*\/$/ { mode = ""; next }
+mode == "about" { about = about text($0); next }
+
+mode == "head" {
+	line = $0
+	sub(/^ \* /, "", line)
+	body = body ".SS " quote(line) "\n"
+	mode = "body"
+	next
+}
+mode == "body" && /^ \*\/$/ { mode = "prototype"; next }
+mode == "body" { body = body text($0); next }
+
+# A function that shares the comment of another.
+mode == "" && /^(static inline )?[a-z][a-z_0-9 *]* \*?[a-z_0-9]+\(/ && !/^typedef/ {
+	mode = "prototype"
+}
+
+# One prototype, or several until an empty line; of an inline function its head.
+mode == "prototype" && (/^$/ || /^[{}#]/) { mode = ""; next }
+mode == "prototype" {
+	line = $0
+	if (line ~ /^[\t ]+[a-z]/ && line !~ /[,)]/) { mode = ""; next }
+	sub(/^static inline /, "", line)
+	sub(/[ \t]*__attribute__.*$/, "", line)
+	if (line !~ /[,;]$/)
+		line = line ";"
+	synopsis = synopsis quote(line) "\n"
+	if (match(line, /[a-z_0-9]+\(/) && line !~ /^[ \t]/) {
+		fn = substr(line, RSTART, RLENGTH - 1)
+		names = names (names == "" ? "" : ", ") fn
+		functions++
+		print ".so man3/libdune-" page ".3" > (dir "/" fn ".3")
+		close(dir "/" fn ".3")
+	}
+}
+
+END { flush_page() }
