@@ -386,6 +386,10 @@ long __dune_exec(struct dune_percpu *pc)
 		__dune_own3(SYS_close, t.fd, 0, 0);
 		return load_plain(pc);
 	}
+	if (!t.by_fd) {		/* who shares the descriptors would keep it */
+		__dune_own3(SYS_close, t.fd, 0, 0);
+		return start_found(pc, &t);
+	}
 	t.fd = __dune_raise_fd((int)t.fd);
 	ret = start_found(pc, &t);
 	__dune_own3(SYS_close, t.fd, 0, 0);
