@@ -89,6 +89,8 @@ def test_ten_instructions_on_a_hot_path_are_caught(tree: Path, cell: Cell, bench
     slower = bench("--check")
     assert slower.status == 1, slower.stdout + slower.stderr
     assert f"gate: {cell}: FAILED" in slower.stdout
-    moved = re.findall(r"^  moved (\w+): .* \(\+(\d+)[,;]", slower.stdout, re.MULTILINE)
-    assert ("getpid_dune", "10") in moved, slower.stdout
-    assert not [name for name, _ in moved if name.endswith("_native")], slower.stdout
+    found = re.findall(r"^  moved (\w+): .* \(\+(\d+)[,;]", slower.stdout, re.MULTILINE)
+    moved = {name: int(ticks) for name, ticks in found}
+    # Whole ticks on both sides: an average of 500.9 is 500.
+    assert 9 <= moved.get("getpid_dune", 0) <= 11, slower.stdout
+    assert not [name for name in moved if name.endswith("_native")], slower.stdout

@@ -22,6 +22,8 @@ from dunelab.spec import EngineName, Unit
 FOLDER = Path("ci/baselines")
 SCHEMA = 1
 SHARE = 0.005
+# The commit of figures that were taken outside a repository.
+UNKNOWN = "unknown"
 # A handful of runs does not show how far apart runs can be.
 MARGIN = 1.5
 # What a median may move by where half a percent is less.
@@ -180,7 +182,7 @@ def accept(found: Measured, commit: str | None, reason: str) -> Baseline:
     runs = max((len(metric.values) for metric in found.metrics.values()), default=0)
     return Baseline(
         cell=found.cell,
-        commit=commit or "unknown",
+        commit=commit or UNKNOWN,
         reason=reason,
         runs=runs,
         environment=found.environment,

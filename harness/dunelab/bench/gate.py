@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dunelab.bench import baseline as baselines
-from dunelab.bench.baseline import Baseline, Measured
+from dunelab.bench.baseline import UNKNOWN, Baseline, Measured
 from dunelab.results.schema import Run
 
 ACCEPT = "dunelab bench --accept REASON"
@@ -71,7 +71,9 @@ class CellVerdict:
         lines += [f"  vanished {name}" for name in self.vanished]
         lines += [f"  new {name}: without a baseline yet" for name in self.new]
         if not self.ok:
-            lines.append(f"  next: git log {self.commits}, then repair it, or: {ACCEPT}")
+            known = not self.commits.startswith(UNKNOWN)
+            look = f"git log {self.commits}, then " if known else ""
+            lines.append(f"  next: {look}repair it, or: {ACCEPT}")
         return lines
 
 
