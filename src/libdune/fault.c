@@ -36,8 +36,6 @@ static void inject(struct dune_percpu *pc, const struct dune_fault *f)
 {
 	struct dune_run *run = pc->run;
 
-	/* Else it would look like a GiB that got its window meanwhile. */
-	pc->injected = !f->present;
 	run->inject.vector = 14;
 	run->inject.has_error_code = 1;
 	run->inject.error_code = error_code(f);

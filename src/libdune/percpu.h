@@ -242,7 +242,6 @@ struct dune_percpu {
 	uint32_t irqs;			/* there is one */
 	uint32_t ring_gate;		/* LSTAR is a gate that knows of ring 3 */
 	uint32_t hooking;		/* a hook of hooks.c is at work */
-	uint32_t injected;		/* the next not-present #PF is ours, from fault.c */
 	uint32_t replays;		/* of one and the same refused access */
 	uint64_t replay_hva;
 	uint64_t replay_mark;		/* its place in time: hypercalls before it */

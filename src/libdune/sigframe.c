@@ -171,7 +171,6 @@ int __dune_push_frame(struct dune_percpu *pc, int sig, const void *info,
 		return -1;
 	/* A fault that was to be injected comes again after the handler. */
 	pc->run->inject.valid = 0;
-	pc->injected = 0;
 	__dune_leave_gate(pc, r);
 
 	sp = frame_address(pc, r->rsp, act->flags & SA_ONSTACK, fp.size, &fpstate);

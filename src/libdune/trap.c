@@ -30,7 +30,7 @@ dune_pgflt_cb __dune_pgflt_call = page_fault;
 
 static void page_fault(uintptr_t addr, uint64_t fec, struct dune_tf *tf)
 {
-	if (__dune_gib_fault(addr, fec))
+	if (__dune_window_fault(addr, fec))
 		return;
 	__dune_trap(tf, T_PF, addr, NULL);
 }
@@ -81,12 +81,8 @@ static struct dune_percpu *ist_percpu(void)
  */
 long __dune_window_fault(uint64_t addr, uint64_t err)
 {
-	struct dune_percpu *pc = ist_percpu();
-
-	if (pc->injected) {	/* the mm refuses: the handler's business */
-		pc->injected = 0;
-		return 0;
-	}
+	if (!(err & FEC_RSV) && __dune_has_pgflt_handler())
+		return 0;	/* the program's, or one that fault.c injected for it */
 	return __dune_gib_fault(addr, err);
 }
 
