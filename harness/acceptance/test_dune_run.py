@@ -382,7 +382,7 @@ def test_without_rights_again_and_again(shell: Shell) -> None:
 WITHOUT_RIGHTS = {
     "exe": "$RUN readlink /proc/self/exe; $RUN sh -c 'readlink /proc/$$/exe; $RUN id -u; "
     "exec readlink /proc/self/exe'",
-    "children": "$RUN sh -c 'ps -o ppid,comm | grep -c \"^ *$$ \"; (exit 3); echo $?'",
+    "children": "$RUN sh -c 'ps -o ppid,comm >ps; grep -c \"^ *$$ \" ps; (exit 3); echo $?'",
     "wait": '$RUN sh -c \'wait; sleep 0.1 & wait; echo $?; trap "echo child" CHLD; true; '
     "od -c /dev/null'",
     "errors": "$RUN nosuch; $RUN ./nosuch; $RUN sh -c 'exit 9'; echo $?; "

@@ -187,7 +187,6 @@ static int __init dune_init(void)
 	dune_stats_init();
 	dune_ksyms_init();
 	static_call_update(dune_enter, dune_ops->enter);
-	preempt_notifier_inc();
 	ret = misc_register(&dune_dev);
 	if (ret)
 		goto err_stats;
@@ -197,7 +196,6 @@ static int __init dune_init(void)
 	return 0;
 
 err_stats:
-	preempt_notifier_dec();
 	dune_stats_exit();
 	dune_vm_exit();
 err_cpu:
@@ -210,7 +208,6 @@ err_setup:
 static void __exit dune_exit(void)
 {
 	misc_deregister(&dune_dev);
-	preempt_notifier_dec();
 	dune_stats_exit();
 	dune_vm_exit();
 	dune_cpu_exit();

@@ -214,6 +214,7 @@ static void vmx_teardown(void)
 {
 	int cpu;
 
+	preempt_notifier_dec();
 	for_each_possible_cpu(cpu)
 		free_page((unsigned long)per_cpu_ptr(&vmx_cpu, cpu)->vmxon);
 	free_page((unsigned long)vmx_msr_bitmap);
@@ -242,6 +243,7 @@ static int vmx_setup(void)
 {
 	int cpu, i;
 
+	preempt_notifier_inc();		/* for put() */
 	vmx_msr_bitmap = (void *)__get_free_page(GFP_KERNEL);
 	if (!vmx_msr_bitmap)
 		goto nomem;
