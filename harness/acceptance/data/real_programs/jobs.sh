@@ -2,8 +2,8 @@
 # Job control in a script: process groups, stopping, going on, waiting.
 
 set -m
-sleep 0.4 &
-sleep 0.6 &
+sleep 4 &
+sleep 6 &
 jobs | sed 's/[[:space:]]*$//'
 kill -STOP %1
 until [ "$(ps -o stat= -p "$(jobs -p %1)" | cut -c1)" = T ]; do sleep 0.05; done
