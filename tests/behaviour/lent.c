@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=240 */
+/* dunelab: cpus=2 timeout=240 smp */
 /*
  * What a vCPU borrows from its CPU between two exits (system-call MSRs,
  * KERNEL_GS_BASE, segments, the LDT, the limit of the TSS) is back whenever
