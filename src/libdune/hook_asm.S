@@ -47,20 +47,7 @@ FUNC(__dune_hook_call)
 	push	%rcx
 	pushq	$0
 	push	%rax
-	push	%r15
-	push	%r14
-	push	%r13
-	push	%r12
-	push	%rbp
-	push	%rbx
-	push	%r11
-	push	%r10
-	push	%r9
-	push	%r8
-	push	%r10			/* the fourth argument, where ARG3() finds it */
-	push	%rdx
-	push	%rsi
-	push	%rdi
+	push_registers rcx=%r10
 	cld
 	mov	%rsp, %rbx		/* the caller's registers */
 	and	$-16, %rsp

@@ -60,20 +60,7 @@ LABEL(__dune_ring_saved)
 	push	%rcx
 	pushq	$0
 	push	%rax
-	push	%r15
-	push	%r14
-	push	%r13
-	push	%r12
-	push	%rbp
-	push	%rbx
-	push	%r11
-	push	%r10
-	push	%r9
-	push	%r8
-	push	%r10			/* the fourth argument, where ARG3() finds it */
-	push	%rdx
-	push	%rsi
-	push	%rdi
+	push_registers rcx=%r10
 	rdfsbase %rax
 LABEL(__dune_ring_clobbered)
 	mov	%rax, %gs:PC_USER_FS

@@ -81,24 +81,6 @@ LABEL(__dune_trap_entries)
 	.set	vec, vec + 1
 	.endr
 
-/* The registers below rax, in the order of struct dune_tf. */
-	.macro	push_registers
-	push	%r15
-	push	%r14
-	push	%r13
-	push	%r12
-	push	%rbp
-	push	%rbx
-	push	%r11
-	push	%r10
-	push	%r9
-	push	%r8
-	push	%rcx
-	push	%rdx
-	push	%rsi
-	push	%rdi
-	.endm
-
 /*
  * The short way, from the full frame at rsp on: rbx becomes the frame, rsp the
  * handler's stack.  rcx: percpu.  Clobbers rax and rdx.
@@ -349,7 +331,6 @@ fxsave:
 	fxrstor64 (%r12)
 	jmp	restore
 
-LABEL(__dune_trap_again)
 	/* Nothing is to be handled, or not now: on with the interrupted code. */
 again:
 	mov	%rbx, %rsp

@@ -174,16 +174,24 @@ static bool is_int(uint64_t vec, const struct dune_tf *tf)
 	return WITH_ERROR >> vec & 1 ? (int32_t)tf->err == DUNE_ERR_INT : !(faults >> vec & 1);
 }
 
-/* DUNE_ASK_TRAP: rdi is the trap frame, rsi the vector, rdx CR2. */
-void __dune_host_trap(struct dune_percpu *pc)
+/* The trap frame that rdi points to: the guest is there from now on. */
+static struct dune_tf frame_of(struct dune_regs *r)
 {
-	struct dune_regs *r = &pc->run->regs;
-	uint64_t vec = r->rsi, cr2 = r->rdx;
 	struct dune_tf tf;
 
 	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
 		__dune_raise(SIGSEGV, SI_KERNEL, 0);
 	__dune_take_frame(r, &tf);
+	return tf;
+}
+
+/* DUNE_ASK_TRAP: rdi is the trap frame, rsi the vector, rdx CR2. */
+void __dune_host_trap(struct dune_percpu *pc)
+{
+	struct dune_regs *r = &pc->run->regs;
+	uint64_t vec = r->rsi, cr2 = r->rdx;
+	struct dune_tf tf = frame_of(r);
+
 	if (is_int(vec, &tf)) {		/* refused, as by a gate that is the kernel's */
 		r->rip -= INT_LEN;
 		pc->trap = (struct dune_trapinfo) {
@@ -211,11 +219,8 @@ void __dune_host_lost(struct dune_percpu *pc)
 {
 	struct dune_regs *r = &pc->run->regs;
 	uint64_t vec = r->rsi, cr2 = r->rdx;
-	struct dune_tf tf;
+	struct dune_tf tf = frame_of(r);
 
-	if (__dune_copy_user(&tf, (const void *)r->rdi, sizeof(tf)))
-		__dune_raise(SIGSEGV, SI_KERNEL, 0);
-	__dune_take_frame(r, &tf);
 	if (vec != T_DF && !pc->moving && !(tf.cs & 3) && !__dune_has_handler(vec)) {
 		become_signal(pc, vec, tf.err, cr2);
 		return;

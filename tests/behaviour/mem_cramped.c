@@ -8,12 +8,11 @@
  * is told.  Nothing of it stays: memory and module are as before.
  */
 #define _GNU_SOURCE
-#include "../mem.h"
+#define GROUP_NAME "mem_cramped"
+#include "../mem_group.h"
 #include "../meminfo.h"
 
 #include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
 #define STEP		(32L * 1024)
 #define STEPS		48
@@ -22,37 +21,6 @@
 
 /* What a child ends with. */
 enum { THROUGH, TOLD, KILLED, STRANGE };
-
-static char root[] = "/tmp/mem_cramped-XXXXXX", group[64];
-
-static const char *file_in_group(const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", group, name);
-	return path;
-}
-
-static void make_group(void)
-{
-	char path[64];
-
-	if (!mkdtemp(root) || mount("none", root, "cgroup2", 0, NULL))
-		ktap_bail("cgroup2: %s", strerror(errno));
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", root);
-	snprintf(group, sizeof(group), "%s/mem_cramped", root);
-	if (!mem_write_text(path, "+memory") || mkdir(group, 0755))
-		ktap_bail("the cgroup: %s", strerror(errno));
-}
-
-static bool remove_group(void)
-{
-	double end = child_now() + 10;
-
-	while (rmdir(group) && errno == EBUSY && child_now() < end)
-		usleep(10000);
-	return access(group, F_OK) == -1 && umount(root) == 0 && rmdir(root) == 0;
-}
 
 static void join_group(void)
 {

@@ -5,45 +5,11 @@
  * ends the one that grows, from guest mode, and nobody else notices.
  */
 #define _GNU_SOURCE
-#include "../mem.h"
-
-#include <sys/mount.h>
-#include <sys/stat.h>
+#define GROUP_NAME "mem_oom"
+#include "../mem_group.h"
 
 #define GROUP_LIMIT	"16777216"
 #define ROUNDS		5
-
-static char root[] = "/tmp/mem_oom-XXXXXX", group[64];
-
-static const char *file_in_group(const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", group, name);
-	return path;
-}
-
-static void make_group(void)
-{
-	char path[64];
-
-	if (!mkdtemp(root) || mount("none", root, "cgroup2", 0, NULL))
-		ktap_bail("cgroup2: %s", strerror(errno));
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", root);
-	snprintf(group, sizeof(group), "%s/mem_oom", root);
-	if (!mem_write_text(path, "+memory") || mkdir(group, 0755) ||
-	    !mem_write_text(file_in_group("memory.max"), GROUP_LIMIT))
-		ktap_bail("the cgroup: %s", strerror(errno));
-}
-
-static bool remove_group(void)
-{
-	double end = child_now() + 10;
-
-	while (rmdir(group) && errno == EBUSY && child_now() < end)
-		usleep(10000);
-	return access(group, F_OK) == -1 && umount(root) == 0 && rmdir(root) == 0;
-}
 
 static void join_group(void)
 {
@@ -140,6 +106,8 @@ int main(void)
 	ktap_plan(DUNE_TEST_ENTER + 8 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	make_group();
+	if (!mem_write_text(file_in_group("memory.max"), GROUP_LIMIT))
+		ktap_bail("memory.max: %s", strerror(errno));
 	mine = mem_new(8 * MIB);
 	mem_fill(mine, 8 * MIB, 1);
 
