@@ -75,6 +75,15 @@ static void touch(size_t first, size_t end)
 		*(volatile unsigned char *)(area + i * PAGE) = 1;
 }
 
+/* Bytes that can be had without the OOM killer: MemFree counts what is kept for emergencies. */
+static long available(void)
+{
+	long available = mem_field("/proc/meminfo", "MemAvailable");
+	long unused = mem_field("/proc/meminfo", "MemFree");
+
+	return (available < unused ? available : unused) * 1024L;
+}
+
 /*
  * Memory full of holes: each group of pages keeps one.  Compaction moves pages to the
  * upper end of a zone, and one half of these must not be there already: so nearly all
@@ -83,7 +92,7 @@ static void touch(size_t first, size_t end)
 static void make_holes(void)
 {
 	size_t rest = 0;
-	long spare = mem_field("/proc/meminfo", "MemFree") * 1024L - 2L * (long)AREA;
+	long spare = available() - 2L * (long)AREA;
 	unsigned char *other;
 
 	area = mem_new(AREA);
