@@ -2,13 +2,17 @@
 /* dunelab: cpus=1 timeout=180 icount */
 /*
  * Ring 3 of guest mode: a system call to a handler that does nothing, one that the
- * handler forwards, a switch to ring 3 and back; natively getpid().
+ * handler forwards, a switch to ring 3 and back.  Natively getpid(), and how another
+ * process does the same: by ptrace, which lets the call pass, and by PTRACE_SYSEMU,
+ * which answers it.
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
+#include "../tracer.h"
 #include "bench.h"
 
 #define CALLS		1000
+#define TRACED		200
 #define NR_END		100000
 #define NR_NOTHING	100001
 
@@ -78,14 +82,54 @@ static void natively(unsigned int n, void *arg)
 		syscall(SYS_getpid);
 }
 
+/* The tracer reads the registers at the call and lets it pass: two stops. */
+static void forward(unsigned int n, void *arg)
+{
+	pid_t pid = *(pid_t *)arg;
+
+	for (unsigned int i = 0; i < n; i++) {
+		tracer_step(pid, PTRACE_SYSCALL);
+		if (tracer_regs(pid).orig_rax != SYS_getpid)
+			ktap_bail("another call than getpid");
+		tracer_step(pid, PTRACE_SYSCALL);
+	}
+}
+
+/* The tracer reads the registers and says what the call gives, which is never made. */
+static void emulate(unsigned int n, void *arg)
+{
+	pid_t pid = *(pid_t *)arg;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct user_regs_struct regs;
+
+		tracer_step(pid, PTRACE_SYSEMU);
+		regs = tracer_regs(pid);
+		if (regs.orig_rax != SYS_getpid)
+			ktap_bail("another call than getpid");
+		regs.rax = 1;
+		ptrace(PTRACE_SETREGS, pid, 0, &regs);
+	}
+}
+
+static void traced(struct bench *b, void (*batch)(unsigned int, void *))
+{
+	pid_t pid = tracer_start();
+
+	bench_run(b, batch, &pid, TRACED);
+	tracer_end(pid);
+}
+
 int main(void)
 {
-	struct bench native, nothing, forwarded, both_ways;
+	struct bench native, ptraced, emulated, nothing, forwarded, both_ways;
 	struct dune_stats before, after;
 
-	ktap_plan(DUNE_TEST_ENTER + 3 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 5 + DUNE_TEST_LEAVE);
 	bench_pin();
 	bench_run(&native, natively, NULL, CALLS);
+	traced(&ptraced, forward);
+	traced(&emulated, emulate);
 	dune_test_enter();
 
 	dune_register_syscall_handler(on_nothing);
@@ -104,9 +148,13 @@ int main(void)
 		CALLS * (BENCH_BATCHES + 1), "one that it forwards is one exit");
 
 	bench_report("ring3_getpid_native", &native);
+	bench_report("ptrace_native", &ptraced);
+	bench_report("sysemu_native", &emulated);
 	bench_report("ring3_call_empty", &nothing);
 	bench_report("ring3_call_forwarded", &forwarded);
 	bench_report("ring3_switch", &both_ways);
 	ktap_ok(nothing.median < native.median, "ring 3 to ring 0 is cheaper than to the kernel");
+	ktap_ok(forwarded.median < ptraced.median, "to intercept and forward than by ptrace");
+	ktap_ok(nothing.median < emulated.median, "to intercept than by PTRACE_SYSEMU");
 	return dune_test_done();
 }
