@@ -113,9 +113,9 @@ static long flush_others(bool inside)
  */
 void __dune_flush(const ptent_t *root, uint64_t first, uint64_t last, ptent_t seen)
 {
-	bool inside = dune_in_guest();
+	bool inside = in_guest();
 
-	if (inside && root == __dune_running_root())
+	if (inside && (runs_on(root) || root == __dune_running_root()))
 		flush_pages(first, last, seen & PTE_G);
 	else if (inside && read_cr4() & CR4_PCIDE)
 		flush_everything();
@@ -125,7 +125,7 @@ void __dune_flush(const ptent_t *root, uint64_t first, uint64_t last, ptent_t se
 DUNE_EXPORT int dune_tlb_shootdown(const void *addr, size_t len)
 {
 	uint64_t first = (uint64_t)addr;
-	bool inside = dune_in_guest();
+	bool inside = in_guest();
 
 	if (!__dune_pool.size)
 		return -EINVAL;
@@ -140,7 +140,7 @@ DUNE_EXPORT int dune_enable_pcid(unsigned int want)
 {
 	unsigned long cr4;
 
-	if (!dune_in_guest() || want & ~(unsigned int)DUNE_WANT_INVPCID)
+	if (!in_guest() || want & ~(unsigned int)DUNE_WANT_INVPCID)
 		return -EINVAL;
 	if (!(__dune_info.features & DUNE_FEAT_PCID) ||
 	    (want & DUNE_WANT_INVPCID && !(__dune_info.features & DUNE_FEAT_INVPCID)))

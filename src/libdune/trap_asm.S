@@ -83,14 +83,17 @@ LABEL(__dune_trap_entries)
 
 /*
  * The short way, from the full frame at rsp on: rbx becomes the frame, rsp the
- * handler's stack.  rcx: percpu.  Clobbers rax and rdx.
+ * handler's stack, r13 percpu and r15 the next level, which the handler keeps.  rax is
+ * clobbered.
  */
 	.macro	short_way name, long
-	lea	LEVEL_NEXT(%rsp), %rdx
+	mov	%rsp, %r13
+	and	$-DUNE_BLOCK_ALIGN, %r13
+	lea	LEVEL_NEXT(%rsp), %r15
 LABEL(__dune_trap_check_\name)
-	cmp	PC_FLOOR(%rcx), %rsp
+	cmp	PC_FLOOR(%r13), %rsp
 	jb	\long
-	mov	%rdx, PC_IST1(%rcx)
+	mov	%r15, PC_IST1(%r13)
 	mov	%rsp, %rbx
 	mov	TF_RSP(%rbx), %rsp
 LABEL(__dune_trap_checked_\name)
@@ -109,8 +112,6 @@ page_fault:
 	mov	TF_ERR(%rsp), %esi
 	cmp	$FEC_W_P, %esi		/* ring 3, reserved bits, instruction fetches */
 	ja	long_fault
-	mov	%rsp, %rcx
-	and	$-DUNE_BLOCK_ALIGN, %rcx
 	short_way pf, long_fault
 	mov	%rbx, %rdx
 LABEL(__dune_trap_call_pf)
@@ -149,8 +150,6 @@ exception:
 	mov	(%rdx,%rax,8), %rsi
 	test	%rsi, %rsi
 	jz	long_way
-	mov	%rsp, %rcx
-	and	$-DUNE_BLOCK_ALIGN, %rcx
 	mov	%rax, %r12		/* for the long way, and first_of_nest() */
 	short_way other, long_checked
 	mov	%rbx, %rdi
@@ -165,15 +164,11 @@ LABEL(__dune_trap_call_other)
 short_return:
 	mov	__dune_xsave_mask(%rip), %eax
 	xrstor64 LEVEL_FPU(%rbx)
-	mov	%rbx, %rcx
-	and	$-DUNE_BLOCK_ALIGN, %rcx
-	lea	LEVEL_NEXT(%rbx), %rax
-	cmp	%rax, PC_IST1(%rcx)
+	cmp	%r15, PC_IST1(%r13)
 	jne	out_of_order
-	lea	TF_SIZE(%rbx), %rax
 	mov	%rbx, %rsp
 LABEL(__dune_trap_return)
-	mov	%rax, PC_IST1(%rcx)
+	addq	$DUNE_LEVEL_SIZE, PC_IST1(%r13)
 pop_frame:
 	pop	%rdi
 	pop	%rsi

@@ -100,11 +100,16 @@ static inline bool in_guest(void)
 	return !(cs & 3);
 }
 
+/* In Dune mode: is @root, one of the pool, what this thread runs on? */
+static inline bool runs_on(const ptent_t *root)
+{
+	return !((dune_read_cr3() - (uint64_t)root - __dune_pool.shift) >> PGSHIFT);
+}
+
 /* Is @root what this thread runs on, and no other in Dune mode? */
 static inline bool flush_is_local(const ptent_t *root)
 {
-	return in_guest() &&
-	       !((dune_read_cr3() - (uint64_t)root - __dune_pool.shift) >> PGSHIFT) &&
+	return in_guest() && runs_on(root) &&
 	       __atomic_load_n(&__dune_nr_guests, __ATOMIC_ACQUIRE) <= 1;
 }
 

@@ -197,8 +197,14 @@ static int run_protect(struct vm_op *op, ptent_t *entry, unsigned int n, int lev
 
 	(void)level;
 	(void)va;
-	for (; entry < end; entry++)
+	for (; (end - entry) % 4; entry++)
 		seen |= protect_one(entry, set);
+	for (; entry != end; entry += 4) {
+		seen |= protect_one(entry, set);
+		seen |= protect_one(entry + 1, set);
+		seen |= protect_one(entry + 2, set);
+		seen |= protect_one(entry + 3, set);
+	}
 	op->seen |= seen;
 	return 0;
 }
@@ -208,6 +214,7 @@ static __attribute__((noinline)) int protect_range(ptent_t *root, uint64_t first
 {
 	struct vm_op op = { .root = root, .run = run_protect, .set = perm_bits(perm) };
 	uint64_t last = first + len - 1;
+	ptent_t *entry;
 	int ret;
 
 	if (!perm_ok(perm))
@@ -217,6 +224,15 @@ static __attribute__((noinline)) int protect_range(ptent_t *root, uint64_t first
 	if (!__dune_range_ok(first, last))
 		return -EINVAL;
 	__dune_vm_lock();
+	if ((first ^ last) >> PDSHIFT(1))
+		goto walk;
+	PT_SMALL(entry, root, first, walk);
+	run_protect(&op, entry, (unsigned int)(PDX(0, last) - PDX(0, first)) + 1, 0, first);
+	if (op.seen & PTE_P)
+		__dune_flush(root, first, last, op.seen);
+	__dune_vm_unlock();
+	return 0;
+walk:
 	ret = __dune_op_walk(&op, first & ~PGMASK, last | PGMASK);
 	__dune_op_done(&op, first, last);
 	__dune_vm_unlock();
