@@ -162,28 +162,42 @@ static inline uint64_t pt_read_nth(uint64_t table, uint64_t n)
 	return e;
 }
 
+/* Is @x no offset of a table?  The mask and the base stay in memory: one load less each. */
+static inline bool pt_strange(uint64_t x)
+{
+	bool strange;
+
+	__asm__("testq %2, %1" : "=@ccnz"(strange) : "r"(x), "m"(__dune_pool.mask));
+	return strange;
+}
+
+static inline uint64_t pt_at(uint64_t offset)
+{
+	__asm__("addq %1, %0" : "+r"(offset) : "m"(__dune_pool.va) : "cc");
+	return offset;
+}
+
 /*
  * The 4 KB entry for @va, an address of the lower half, if the way there is tables of
  * libdune's; else goto @other.  Reads nothing but the used part of the pool, whatever
  * the entries are.  Two functions of which every instruction counts are made of it.
  */
 #define PT_SMALL(entry, top, addr, other) do {					\
-	const uint64_t pt_expect = __dune_pool.expect, pt_mask = __dune_pool.mask; \
-	const uint64_t pt_base = __dune_pool.va;				\
+	const uint64_t pt_expect = __dune_pool.expect;				\
 	uint64_t pt_x = (addr) >> PDSHIFT(3);					\
 										\
 	if (__builtin_expect(pt_x >= PTRS / 2, 0))				\
 		goto other;							\
 	pt_x = pt_read_nth((uint64_t)(top), pt_x) - pt_expect;			\
-	if (__builtin_expect(pt_x & pt_mask, 0))				\
+	if (__builtin_expect(pt_strange(pt_x), 0))				\
 		goto other;							\
-	pt_x = pt_read(pt_x + pt_base, (addr) >> 27 & 0xff8) - pt_expect;		\
-	if (__builtin_expect(pt_x & pt_mask, 0))				\
+	pt_x = pt_read(pt_at(pt_x), (addr) >> 27 & 0xff8) - pt_expect;		\
+	if (__builtin_expect(pt_strange(pt_x), 0))				\
 		goto other;							\
-	pt_x = pt_read(pt_x + pt_base, (addr) >> 18 & 0xff8) - pt_expect;		\
-	if (__builtin_expect(pt_x & pt_mask, 0))				\
+	pt_x = pt_read(pt_at(pt_x), (addr) >> 18 & 0xff8) - pt_expect;		\
+	if (__builtin_expect(pt_strange(pt_x), 0))				\
 		goto other;							\
-	(entry) = (ptent_t *)(pt_x + pt_base + ((addr) >> 9 & 0xff8));		\
+	(entry) = (ptent_t *)(pt_at(pt_x) + ((addr) >> 9 & 0xff8));		\
 } while (0)
 
 /*

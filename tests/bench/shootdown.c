@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* dunelab: cpus=4 timeout=240 smp spread=40 */
+/*
+ * A page's rights are taken away and given back while 1 and 3 other threads run on CPUs
+ * of their own, which all must forget the page: mprotect(2) natively, in Dune mode
+ * dune_vm_mprotect().  Both end in interrupts to those CPUs.
+ */
+#define _GNU_SOURCE
+#include "../vm.h"
+#include "bench.h"
+
+#define EDITS		50
+#define MOST		3
+
+static unsigned char *page;
+
+static struct {
+	volatile int stop, running;
+	volatile int strange;		/* threads that were not where they should be */
+	bool in_dune;
+} others;
+
+static void *spin(void *arg)
+{
+	if (cpus_pin(0, (int)(intptr_t)arg) || (others.in_dune && dune_enter()) ||
+	    (dune_test_cpl() == 0) != others.in_dune)
+		__atomic_add_fetch(&others.strange, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&others.running, 1, __ATOMIC_RELAXED);
+	while (!others.stop)
+		(void)*(volatile unsigned char *)page;
+	return NULL;
+}
+
+static void natively(unsigned int n, void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < n; i++) {
+		mprotect(page, PGSIZE, PROT_READ);
+		mprotect(page, PGSIZE, PROT_READ | PROT_WRITE);
+	}
+}
+
+static void in_dune(unsigned int n, void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < n; i++) {
+		dune_vm_mprotect(pgroot, page, PGSIZE, PERM_R);
+		dune_vm_mprotect(pgroot, page, PGSIZE, PERM_R | PERM_W);
+	}
+}
+
+static void measure(struct bench *b, unsigned int nr, void (*batch)(unsigned int, void *))
+{
+	pthread_t thread[MOST];
+
+	others.stop = 0;
+	others.running = 0;
+	for (unsigned int i = 0; i < nr; i++)
+		if (pthread_create(&thread[i], NULL, spin, (void *)(intptr_t)(i + 1)))
+			ktap_bail("pthread_create");
+	while (others.running < (int)nr)
+		sched_yield();
+	bench_run(b, batch, NULL, EDITS);
+	others.stop = 1;
+	for (unsigned int i = 0; i < nr; i++)
+		pthread_join(thread[i], NULL);
+}
+
+int main(void)
+{
+	struct bench native[2], dune[2];
+
+	ktap_plan(DUNE_TEST_ENTER + 2 + DUNE_TEST_LEAVE);
+	bench_pin();
+	page = vm_map(PGSIZE);
+	*page = 1;
+	measure(&native[0], 1, natively);
+	measure(&native[1], MOST, natively);
+	dune_test_enter();
+	page = (unsigned char *)VM_FREE(0);
+	if (dune_vm_map_pages(pgroot, page, PGSIZE, PERM_R | PERM_W))
+		ktap_bail("map_pages");
+	others.in_dune = true;
+	measure(&dune[0], 1, in_dune);
+	measure(&dune[1], MOST, in_dune);
+	bench_report("shootdown_1_native", &native[0]);
+	bench_report("shootdown_1_dune", &dune[0]);
+	bench_report("shootdown_3_native", &native[1]);
+	bench_report("shootdown_3_dune", &dune[1]);
+	ktap_eq(others.strange, 0, "the other threads were where they should be, on their CPUs");
+	ktap_ok(dune[1].exits >= 0, "the exits are counted");
+	return dune_test_done();
+}
