@@ -39,10 +39,15 @@ class ImageKind(StrEnum):
 
 
 class Unit(StrEnum):
-    """Emulators count instructions, hardware counts cycles; never mixed."""
+    """Emulators count instructions, hardware counts cycles; never mixed.
+
+    Where QEMU TCG does not count instructions (``-icount``, one CPU) its time stamp
+    counter is the host's clock: what is measured in it says how busy the host was.
+    """
 
     TICKS = "ticks"
     CYCLES = "cycles"
+    HOST_TIME = "host time"
 
 
 @dataclass(frozen=True, order=True)

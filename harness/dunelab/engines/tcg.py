@@ -16,7 +16,7 @@ USE_BOCHS = "dunelab exec --engine bochs --vendor intel -- uname -r"
 
 
 class TcgEngine:
-    """Software emulation by QEMU.  Counts instructions, so its unit is ticks."""
+    """Software emulation by QEMU.  Counts instructions if told to; its unit is ticks then."""
 
     name = EngineName.TCG
     vendors = (Vendor.AMD,)
@@ -43,7 +43,8 @@ class TcgEngine:
         self, spec: MachineSpec, deadline: Deadline, restore_from: Path | None = None
     ) -> Instance:
         self._refuse_intel(spec)
-        return qemu.start_qemu(spec, deadline, self.unit, restore_from)
+        unit = self.unit if spec.icount else Unit.HOST_TIME
+        return qemu.start_qemu(spec, deadline, unit, restore_from)
 
     def _refuse_intel(self, spec: MachineSpec) -> None:
         if spec.cell.vendor is not Vendor.AMD:
