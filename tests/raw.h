@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* ioctl(), with the error as a negative number. */
 __attribute__((unused)) static long raw_ioctl(int fd, unsigned long cmd, const void *arg)
@@ -25,6 +26,19 @@ __attribute__((unused)) static int raw_open(void)
 	int fd = open("/dev/dune", O_RDWR | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
+}
+
+/* DUNE_RUN by its short way, or what lseek() has for other places. */
+__attribute__((unused)) static long raw_seek(int vcpu, long offset, int whence)
+{
+	long ret = lseek(vcpu, offset, whence);
+
+	return ret < 0 ? -errno : ret;
+}
+
+__attribute__((unused)) static long raw_run(int vcpu)
+{
+	return raw_seek(vcpu, DUNE_RUN_SEEK, SEEK_SET);
 }
 
 /*

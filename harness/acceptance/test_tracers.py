@@ -137,9 +137,9 @@ def logged(run: Run, case: Traced, before: str = "", through: str = "cat") -> li
         f"PYTHONHASHSEED=0 strace -f -o ../log {before} {case.command} >../out\n"
         f"echo $? >../status; {through} ../log"
     )
-    told = run("cat status out; grep -c 0xd7, log").stdout.splitlines()
+    told = run("cat status out; grep -c -- '-55056, SEEK_SET' log").stdout.splitlines()
     assert int(told[0]) == case.status, done.stderr
-    # Many of the ioctl by which it runs in guest mode, or none.
+    # Many of the lseek by which it runs in guest mode, or none.
     assert (int(told[-1]) > 10) == bool(before)
     return threads_of(done.stdout)
 

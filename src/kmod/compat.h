@@ -19,8 +19,11 @@
 
 #else /* !__ASSEMBLY__ */
 
+#include <linux/anon_inodes.h>
 #include <linux/cpu.h>
 #include <linux/entry-common.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/hardirq.h>
 #include <linux/mm.h>
 #include <linux/vtime.h>
@@ -68,6 +71,29 @@ static inline void dune_vm_flags_mod(struct vm_area_struct *vma,
 	vma->vm_flags = (vma->vm_flags | set) & ~clear;
 #else
 	vm_flags_mod(vma, set, clear);
+#endif
+}
+
+/* Until 6.0 an anonymous file could not be sought in, whatever its operations. */
+static inline int dune_getfd(const char *name, const struct file_operations *fops, void *priv,
+			     int flags)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 0, 0)
+	int fd = get_unused_fd_flags(flags);
+	struct file *file;
+
+	if (fd < 0)
+		return fd;
+	file = anon_inode_getfile(name, fops, priv, flags);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	file->f_mode |= FMODE_LSEEK;
+	fd_install(fd, file);
+	return fd;
+#else
+	return anon_inode_getfd(name, fops, priv, flags);
 #endif
 }
 

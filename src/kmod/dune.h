@@ -143,7 +143,7 @@ struct dune_vcpu {
 
 	/* Calls that are made in place, if they come from the gate. */
 	DECLARE_BITMAP(fast, DUNE_NR_FAST_CALLS);
-	u64 gate;			/* LSTAR as user space set it */
+	u64 gate;			/* address of its hypercall */
 	struct pt_regs args;		/* of such a call */
 
 	struct dune_mmu_cache cache;

@@ -34,8 +34,7 @@ u64 dune_cr4_allowed(void)
 		BOTH(OSXSAVE, OSXSAVE), BOTH(FSGSBASE, FSGSBASE), BOTH(PCID, PCIDE),
 		BOTH(SMEP, SMEP), BOTH(SMAP, SMAP), BOTH(OSPKE, PKE),
 	};
-	u64 bits = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_OSFXSR |
-		   X86_CR4_OSXMMEXCPT;
+	u64 bits = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(map); i++)
@@ -121,8 +120,7 @@ static bool cr4_valid(struct dune_vcpu *vcpu, u64 val)
 {
 	val &= ~(u64)X86_CR4_MCE;
 	/* PCIDE may go on only while CR3[11:0] is 0 (SDM 4.10.1). */
-	if (val & ~dune_ops->read_cr(vcpu, 4) & X86_CR4_PCIDE &&
-	    dune_ops->read_cr(vcpu, 3) & 0xfff)
+	if (val & ~dune_ops->read_cr(vcpu, 4) & X86_CR4_PCIDE && dune_ops->read_cr(vcpu, 3) & 0xfff)
 		return false;
 	return dune_cr4_valid(val);
 }
@@ -212,8 +210,7 @@ static bool decode_insn(struct dune_vcpu *vcpu, bool *clts)
 	int i;
 
 	for (i = 0; i < 4; i++)
-		if (!gva_to_hva(vcpu, vcpu->regs.rip + i, &hva) ||
-		    get_user(b[i], (u8 __user *)hva))
+		if (!gva_to_hva(vcpu, vcpu->regs.rip + i, &hva) || get_user(b[i], (u8 __user *)hva))
 			return false;
 	*clts = b[0] == 0x0f && b[1] == 0x06;
 	n = (b[0] & 0xf0) == 0x40;

@@ -240,8 +240,7 @@ out:
 }
 
 /* Copy @p for @gpa.  The cache holds enough pages. */
-static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa,
-		    struct mmu_page *p)
+static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa, struct mmu_page *p)
 {
 	int level = min(p->level, dune_ops->max_map_level);
 	u64 *table = vm->root, *victim = NULL, *e;
@@ -286,8 +285,7 @@ static bool touch_user(unsigned long hva, bool write)
 
 	if (!write)
 		return !get_user(byte, (u8 __user *)hva);
-	return !arch_futex_atomic_op_inuser(FUTEX_OP_ADD, 0, &old,
-					    (u32 __user *)(hva & ~3UL));
+	return !arch_futex_atomic_op_inuser(FUTEX_OP_ADD, 0, &old, (u32 __user *)(hva & ~3UL));
 }
 
 /*
@@ -386,8 +384,7 @@ int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault)
 	}
 	if (ret == DUNE_MMU_RETRY)
 		/* Whoever invalidates may be waiting for this very CPU. */
-		wait_event_interruptible(vcpu->vm->inv_wait,
-					 !invalidation_covers(vcpu->vm, hva));
+		wait_event_interruptible(vcpu->vm->inv_wait, !invalidation_covers(vcpu->vm, hva));
 	if (ret == -EFAULT)
 		*fault = (struct dune_fault) {
 			.gpa = x->gpa,

@@ -165,11 +165,6 @@ static void svm_cpu_off(void)
 	wrmsrq(MSR_EFER, efer & ~EFER_SVME);
 }
 
-static void set_intercept(struct vmcb *vmcb, u32 bit)
-{
-	__set_bit(bit, (unsigned long *)vmcb->control.intercepts);
-}
-
 static int svm_vcpu_init(struct dune_vcpu *vcpu)
 {
 	static const u8 intercepts[] = {
@@ -180,14 +175,12 @@ static int svm_vcpu_init(struct dune_vcpu *vcpu)
 		INTERCEPT_SHUTDOWN, INTERCEPT_VMRUN, INTERCEPT_VMMCALL,
 		INTERCEPT_VMLOAD, INTERCEPT_VMSAVE, INTERCEPT_STGI, INTERCEPT_CLGI,
 		INTERCEPT_SKINIT, INTERCEPT_MONITOR, INTERCEPT_MWAIT,
-		INTERCEPT_XSETBV, INTERCEPT_RDPMC,
-		INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
-		INTERCEPT_CR8_READ, INTERCEPT_CR8_WRITE,
-		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
-		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC,
-		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
+		INTERCEPT_XSETBV, INTERCEPT_RDPMC, INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
+		INTERCEPT_CR8_READ, INTERCEPT_CR8_WRITE, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
 	};
 	struct vmcb_control_area *c;
+	unsigned long *bits;
 	struct svm_vcpu *svm;
 	int i;
 
@@ -201,14 +194,12 @@ static int svm_vcpu_init(struct dune_vcpu *vcpu)
 	}
 	vcpu->arch = svm;
 
-	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
-		set_intercept(svm->vmcb, intercepts[i]);
-	for (i = 0; i < 16; i++) {
-		set_intercept(svm->vmcb, INTERCEPT_DR0_READ + i);
-		set_intercept(svm->vmcb, INTERCEPT_DR0_WRITE + i);
-	}
-
 	c = &svm->vmcb->control;
+	bits = (unsigned long *)c->intercepts;
+	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
+		__set_bit(intercepts[i], bits);
+	bitmap_set(bits, INTERCEPT_DR0_READ, 16);
+	bitmap_set(bits, INTERCEPT_DR0_WRITE, 16);
 	c->iopm_base_pa = __sme_set(__pa(iopm));
 	c->msrpm_base_pa = __sme_set(__pa(msrpm));
 	c->int_ctl = V_INTR_MASKING_MASK;

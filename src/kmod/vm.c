@@ -49,8 +49,7 @@ static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
 	vm->max_windows = 1U << (dune_ops->gpa_bits - DUNE_WINDOW_SHIFT);
 
 	vm->root = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	vm->windows = kvcalloc(vm->max_windows, sizeof(*vm->windows),
-			       GFP_KERNEL_ACCOUNT);
+	vm->windows = kvcalloc(vm->max_windows, sizeof(*vm->windows), GFP_KERNEL_ACCOUNT);
 	if (zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT) && vm->windows && vm->root)
 		return &vm->mn;
 	vm_destroy(vm);
@@ -74,8 +73,7 @@ static void vm_free_notifier(struct mmu_notifier *mn)
 	queue_work(vm_wq, &vm->free_work);
 }
 
-static int vm_invalidate_start(struct mmu_notifier *mn,
-			       const struct mmu_notifier_range *range)
+static int vm_invalidate_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	struct dune_vm *vm = to_vm(mn);
 
@@ -92,8 +90,7 @@ static int vm_invalidate_start(struct mmu_notifier *mn,
 	return 0;
 }
 
-static void vm_invalidate_end(struct mmu_notifier *mn,
-			      const struct mmu_notifier_range *range)
+static void vm_invalidate_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	struct dune_vm *vm = to_vm(mn);
 
@@ -108,8 +105,7 @@ static void vm_invalidate_end(struct mmu_notifier *mn,
  * Ageing.  Second-stage entries carry no accessed bit that is read here:
  * the entry is dropped, and a page still in use comes back by a fault.
  */
-static DUNE_YOUNG vm_clear_flush_young(struct mmu_notifier *mn,
-				       struct mm_struct *mm,
+static DUNE_YOUNG vm_clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
 				       unsigned long start, unsigned long end)
 {
 	struct dune_vm *vm = to_vm(mn);

@@ -88,6 +88,7 @@ int __dune_fast_calls_allow(struct dune_percpu *pc)
 	if (!fast_calls || !(__dune_info.features & DUNE_FEAT_FAST_CALLS))
 		return 0;
 	__dune_clear(&calls, sizeof(calls));
+	calls.gate = pc->gate_ret - DUNE_HYPERCALL_LEN;
 	for (unsigned int i = 0; i < DUNE_NR_CALLS && i < DUNE_NR_FAST_CALLS; i++)
 		if (__dune_call_class[i] == PLAIN)
 			calls.bitmap[i / 64] |= 1ULL << i % 64;

@@ -97,9 +97,9 @@ host_loop:
 	cmp	%esi, PC_CPU(%rbx)
 	jne	7f
 	mov	PC_VCPU_FD(%rbx), %edi
-	mov	$ASM_DUNE_RUN, %esi
-	xor	%edx, %edx
-	mov	$SYS_ioctl, %eax
+	mov	$ASM_RUN_SEEK, %rsi
+	xor	%edx, %edx		/* SEEK_SET */
+	mov	$SYS_lseek, %eax
 	syscall
 LABEL(__dune_run_done)
 	movslq	%eax, %rsi
@@ -150,7 +150,7 @@ LABEL(__dune_call_end)
 
 8:	cmpl	$ASM_EXIT_INTERRUPTED, RUN_EXIT_REASON(%r12)
 	je	host_loop
-9:	mov	%rbx, %rdi		/* rsi: what the ioctl returned */
+9:	mov	%rbx, %rdi		/* rsi: what DUNE_RUN returned */
 LABEL(__dune_host_c)
 	call	__dune_host_exit
 	test	%eax, %eax

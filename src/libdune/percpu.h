@@ -111,7 +111,7 @@
 #define TF_SIZE		168
 
 /* Numbers that assembly needs; thread.c checks them against the ABI header. */
-#define ASM_DUNE_RUN			0xd710
+#define ASM_RUN_SEEK			-0xd710
 #define ASM_EXIT_SYSCALL		1
 #define ASM_EXIT_INTERRUPTED		2
 #define DUNE_NR_CALLS			512

@@ -30,7 +30,7 @@
 
 #include "local.h"
 
-extern const char __dune_mask_done[], __dune_unmap_done[], __dune_restorer_done[],
+extern const char __dune_run_done[], __dune_mask_done[], __dune_unmap_done[], __dune_restorer_done[],
 	__dune_own_done[];
 
 bool __dune_filtered;
@@ -43,12 +43,12 @@ bool __dune_filtered;
 enum {
 	AT_IOCTL = 4,		/* is it one of ours? */
 	AT_SITE = 8,		/* is it made at a site of our own? */
-	AT_LIST = 15,		/* may it be? */
-	AT_FCNTL = 26,
-	AT_QUEUE = 28,
-	AT_ALLOW = 30,
-	AT_PROGRAM = 31,	/* the program decides */
-	PREFIX = 32,
+	AT_LIST = 16,		/* may it be? */
+	AT_FCNTL = 28,
+	AT_QUEUE = 30,
+	AT_ALLOW = 32,
+	AT_PROGRAM = 33,	/* the program decides */
+	PREFIX = 34,
 };
 
 #define TO(from, to)	((to) - (from) - 1)
@@ -72,22 +72,24 @@ static const struct sock_filter template[PREFIX] = {
 	[11] = IF(11, 0, AT_LIST, 12),
 	[12] = IF(12, 0, AT_LIST, 13),
 	[13] = IF(13, 0, AT_LIST, 14),
-	[14] = IF(14, 0, AT_LIST, AT_PROGRAM),
+	[14] = IF(14, 0, AT_LIST, 15),
+	[15] = IF(15, 0, AT_LIST, AT_PROGRAM),
 	[AT_LIST] = LOAD(DATA(nr)),
-	[16] = ALLOWED(16, SYS_rt_sigreturn),
-	[17] = ALLOWED(17, SYS_rt_sigprocmask),
-	[18] = ALLOWED(18, SYS_rt_sigaction),
-	[19] = ALLOWED(19, SYS_close),
-	[20] = ALLOWED(20, SYS_munmap),
-	[21] = ALLOWED(21, SYS_sched_yield),
-	[22] = ALLOWED(22, SYS_getpid),
-	[23] = ALLOWED(23, SYS_gettid),
-	[24] = IF(24, SYS_fcntl, AT_FCNTL, 25),
-	[25] = IF(25, SYS_rt_tgsigqueueinfo, AT_QUEUE, AT_PROGRAM),
+	[17] = ALLOWED(17, SYS_lseek),		/* DUNE_RUN */
+	[18] = ALLOWED(18, SYS_rt_sigreturn),
+	[19] = ALLOWED(19, SYS_rt_sigprocmask),
+	[20] = ALLOWED(20, SYS_rt_sigaction),
+	[21] = ALLOWED(21, SYS_close),
+	[22] = ALLOWED(22, SYS_munmap),
+	[23] = ALLOWED(23, SYS_sched_yield),
+	[24] = ALLOWED(24, SYS_getpid),
+	[25] = ALLOWED(25, SYS_gettid),
+	[26] = IF(26, SYS_fcntl, AT_FCNTL, 27),
+	[27] = IF(27, SYS_rt_tgsigqueueinfo, AT_QUEUE, AT_PROGRAM),
 	[AT_FCNTL] = LOAD(ARG(1)),
-	[27] = IF(27, F_DUPFD_CLOEXEC, AT_ALLOW, AT_PROGRAM),
+	[29] = IF(29, F_DUPFD_CLOEXEC, AT_ALLOW, AT_PROGRAM),
 	[AT_QUEUE] = LOAD(ARG(0)),	/* to a thread of this process */
-	[29] = IF(29, 0, AT_ALLOW, AT_PROGRAM),
+	[31] = IF(31, 0, AT_ALLOW, AT_PROGRAM),
 	[AT_ALLOW] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	[AT_PROGRAM] = BPF_STMT(BPF_LD | BPF_IMM, 0),	/* what a filter starts with */
 };
@@ -97,11 +99,12 @@ static void make_prefix(struct sock_filter *f)
 	__dune_copy(f, template, sizeof(template));
 	/* host_asm.S sees to it that the sites have the upper half in common. */
 	f[9].k = (uint32_t)((uint64_t)__dune_own_done >> 32);
-	f[11].k = (uint32_t)(uint64_t)__dune_own_done;
-	f[12].k = (uint32_t)(uint64_t)__dune_mask_done;
-	f[13].k = (uint32_t)(uint64_t)__dune_restorer_done;
-	f[14].k = (uint32_t)(uint64_t)__dune_unmap_done;
-	f[29].k = (uint32_t)__dune_own3(SYS_getpid, 0, 0, 0);
+	f[11].k = (uint32_t)(uint64_t)__dune_run_done;
+	f[12].k = (uint32_t)(uint64_t)__dune_own_done;
+	f[13].k = (uint32_t)(uint64_t)__dune_mask_done;
+	f[14].k = (uint32_t)(uint64_t)__dune_restorer_done;
+	f[15].k = (uint32_t)(uint64_t)__dune_unmap_done;
+	f[31].k = (uint32_t)__dune_own3(SYS_getpid, 0, 0, 0);
 }
 
 /* The call in *r, with another filter. */

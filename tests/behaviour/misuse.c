@@ -17,7 +17,7 @@ static int vm, vcpu;		/* opened by main() before it enters */
 static struct dune_info info;
 
 static struct {
-	volatile long child_info, child_create, child_run, child_get;
+	volatile long child_info, child_create, child_run, child_seek, child_get;
 	volatile long orphan_info, orphan_run;
 	volatile long exhausted;
 	volatile unsigned long windows;
@@ -26,7 +26,7 @@ static struct {
 /* ---- other owners ------------------------------------------------------ */
 
 static volatile int thread_go;
-static volatile long thread_get, thread_run, thread_info;
+static volatile long thread_get, thread_run, thread_seek, thread_info;
 
 static void *other_thread(void *arg)
 {
@@ -37,6 +37,7 @@ static void *other_thread(void *arg)
 		usleep(1000);
 	thread_get = raw_ioctl(vcpu, DUNE_GET_STATE, &st);
 	thread_run = raw_ioctl(vcpu, DUNE_RUN, NULL);
+	thread_seek = raw_run(vcpu);
 	thread_info = raw_ioctl(vm, DUNE_GET_INFO, &info);
 	return NULL;
 }
@@ -51,6 +52,7 @@ static int heir(void *arg)
 	shared->child_info = raw_ioctl(vm, DUNE_GET_INFO, &mine);
 	shared->child_create = raw_ioctl(vm, DUNE_CREATE_VCPU, NULL);
 	shared->child_run = raw_ioctl(vcpu, DUNE_RUN, NULL);
+	shared->child_seek = raw_run(vcpu);
 	shared->child_get = raw_ioctl(vcpu, DUNE_GET_STATE, &st);
 	return 0;
 }
@@ -117,14 +119,15 @@ static void owners(struct child *child, struct child *fatherless, struct child *
 	thread_go = 1;
 	pthread_join(thread, NULL);
 	ktap_eq(thread_get, -EPERM, "another thread may not read the vCPU");
-	ktap_eq(thread_run, -EPERM, "nor run it");
+	ktap_ok(thread_run == -EPERM && thread_seek == -EPERM, "nor run it");
 	ktap_eq(thread_info, 0, "but it may use the VM");
 
 	child_go(child);
 	ktap_eq(child_wait(child), 0, "a child tries the inherited descriptors");
 	ktap_eq(shared->child_info, -EIO, "the VM is not its own");
 	ktap_eq(shared->child_create, -EIO, "it can make no vCPU there");
-	ktap_ok(shared->child_run == -EIO && shared->child_get == -EIO, "nor use the vCPU");
+	ktap_ok(shared->child_run == -EIO && shared->child_seek == -EIO &&
+		shared->child_get == -EIO, "nor use the vCPU");
 
 	child_go(fatherless);
 	ktap_eq(child_wait(fatherless), 0, "a child tries descriptors of a process that ended");
@@ -198,7 +201,13 @@ static void states(void)
 	struct dune_state good = raw_state(), got;
 	unsigned int taken = 0;
 
-	ktap_eq(raw_ioctl(vcpu, DUNE_RUN, NULL), -ENODATA, "a vCPU without state does not run");
+	ktap_ok(raw_ioctl(vcpu, DUNE_RUN, NULL) == -ENODATA && raw_run(vcpu) == -ENODATA,
+		"a vCPU without state does not run");
+	ktap_ok(raw_seek(vcpu, 0, SEEK_CUR) == -ESPIPE && raw_seek(vcpu, 0, SEEK_END) == -ESPIPE &&
+		raw_seek(vcpu, DUNE_RUN_SEEK, SEEK_CUR) == -ESPIPE &&
+		raw_seek(vcpu, DUNE_RUN_SEEK, 99) == -EINVAL &&
+		raw_seek(vcpu, DUNE_RUN_SEEK + 1, SEEK_SET) == -ESPIPE,
+		"there is nothing to seek in it");
 	ktap_eq(raw_ioctl(vcpu, DUNE_GET_STATE, &got), -ENODATA, "nor tell one");
 
 	REFUSED(cr0, 0);
@@ -285,6 +294,24 @@ static void mappings(void)
 	munmap(stats, 4096);
 }
 
+/*
+ * The caller is in a DUNE_RUN of its own, and lseek() is a call that the module makes
+ * itself there.  One DUNE_RUN within another would share the CPU's one guest state.
+ */
+static void nested(struct dune_run *run)
+{
+	uint64_t before = dune_test_stats().runs;
+	unsigned int done = 0;
+
+	for (unsigned int i = 0; i < 100; i++) {
+		run->exit_reason = 0;
+		done += raw_run(vcpu) == 0 && run->exit_reason;
+	}
+	ktap_ok(done == 100 && dune_test_stats().runs - before >= 100,
+		"a vCPU is not run inside of another's DUNE_RUN (%u runs, %llu of the caller)",
+		done, (unsigned long long)(dune_test_stats().runs - before));
+}
+
 static void runs(void)
 {
 	struct dune_run *run = map_vcpu(4096, PROT_READ | PROT_WRITE, DUNE_MMAP_RUN);
@@ -318,6 +345,8 @@ static void runs(void)
 		"page tables outside all windows end the run (%ld, exit %u)", ret,
 		run->exit_reason);
 
+	nested(run);
+
 	run->inject.valid = 1;
 	run->inject.vector = 14;
 	run->inject.has_error_code = 0;
@@ -340,7 +369,7 @@ int main(void)
 	struct child child, fatherless, glutton;
 	pthread_t thread;
 
-	ktap_plan(DUNE_TEST_ENTER + 43 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 45 + DUNE_TEST_LEAVE);
 	shared = child_shared(sizeof(*shared));
 	vm = raw_open();
 	vcpu = vm < 0 ? vm : (int)raw_ioctl(vm, DUNE_CREATE_VCPU, NULL);

@@ -383,7 +383,7 @@ static int arguments(struct outcome *o)
 	longest[9] = (struct sock_filter)LOAD_NR;
 	o->value[5] = install_len(longest, 10, 0) ? errno : 0;	/* does not end by a return */
 	o->value[6] = prctl(PR_SET_SECCOMP, 77, &bad) ? errno : 0;
-	o->value[7] = install_len(longest, BPF_MAXINSNS - 32, 0) ? errno : 0;
+	o->value[7] = install_len(longest, BPF_MAXINSNS - 34, 0) ? errno : 0;
 	o->value[8] = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, nowhere) ? errno : 0;
 	o->value[9] = prctl(PR_GET_SECCOMP);
 	return 3;

@@ -4,8 +4,8 @@
  * Throws garbage at the module:  ioctl_fuzz [CALLS [SEED]]
  *
  * Worker processes make random calls on /dev/dune and on vCPUs: any ioctl
- * number, any argument, states near valid ones, guests made of privileged
- * instructions in random order, mappings at random.  A worker may die or
+ * number, any argument, any place to seek to, states near valid ones, guests made
+ * of privileged instructions in random order, mappings at random.  A worker may die or
  * hang; the parent replaces it until all calls were made.  What may not
  * happen is that the machine takes harm: at the end the module still runs a
  * guest, and the kernel has no new taint.  The console is the bench's to read.
@@ -35,7 +35,7 @@ static unsigned long wanted = 10000;
 
 static void go(struct worker *w)
 {
-	long ret = raw_ioctl(w->vcpu, DUNE_RUN, NULL);
+	long ret = below(w, 2) ? raw_run(w->vcpu) : raw_ioctl(w->vcpu, DUNE_RUN, NULL);
 
 	if (ret == 0) {
 		shared->entered++;
@@ -58,6 +58,38 @@ static void run_guest(struct worker *w)
 		go(w);
 		w->run->regs.rax = odd_number(w);
 	}
+}
+
+/* A guest that asks for a call which the module makes itself: to run this or another vCPU. */
+static void run_within(struct worker *w)
+{
+	struct dune_fast_calls calls = { .gate = (uint64_t)w->region + CODE };
+	bool svm = w->info.vendor == DUNE_VENDOR_SVM;
+	struct dune_state st;
+
+	if (build_guest(w))
+		_exit(4);
+	memset(calls.bitmap, 0xff, sizeof(calls.bitmap));
+	memcpy(w->region + CODE, insns[svm] + 1, 3);
+	st = guest_state(w);
+	if (raw_ioctl(w->vcpu, DUNE_SET_FAST_CALLS, &calls) ||
+	    raw_ioctl(w->vcpu, DUNE_SET_STATE, &st))
+		return;
+	guest_regs(w);
+	w->run->regs.rax = SYS_lseek;
+	w->run->regs.rdi = below(w, 4) ? (uint64_t)w->vcpu : 3 + below(w, 61);
+	w->run->regs.rsi = below(w, 4) ? (uint64_t)DUNE_RUN_SEEK : odd_number(w);
+	w->run->regs.rdx = below(w, 4) ? SEEK_SET : odd_number(w);
+	w->run->regs.r11 = odd_number(w);
+	go(w);
+}
+
+static void odd_seek(struct worker *w)
+{
+	int fd = below(w, 4) ? w->vcpu : below(w, 2) ? w->vm : 3 + (int)below(w, 61);
+	long offset = below(w, 4) ? DUNE_RUN_SEEK : (long)odd_number(w);
+
+	raw_seek(fd, offset, (int)(below(w, 4) ? below(w, 6) : odd_number(w)));
 }
 
 /* ---- other calls ---------------------------------------------------------- */
@@ -197,7 +229,7 @@ static void use_from_child(struct worker *w)
 		struct dune_state st = guest_state(w);
 
 		raw_ioctl(w->vcpu, DUNE_SET_STATE, &st);
-		raw_ioctl(w->vcpu, DUNE_RUN, NULL);
+		go(w);
 		raw_ioctl(w->vm, DUNE_CREATE_VCPU, NULL);
 		_exit(0);
 	}
@@ -206,9 +238,15 @@ static void use_from_child(struct worker *w)
 
 static void one_call(struct worker *w)
 {
-	switch (below(w, 16)) {
+	switch (below(w, 18)) {
 	case 0: case 1: case 2: case 3: case 4:
 		run_guest(w);
+		break;
+	case 16:
+		run_within(w);
+		break;
+	case 17:
+		odd_seek(w);
 		break;
 	case 5: case 6: case 7: case 8:
 		odd_state(w);

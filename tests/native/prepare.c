@@ -64,7 +64,7 @@ static bool listed(long tid)
 
 static void owner(void)
 {
-	struct dune_fast_calls calls = { { ~0ULL } };
+	struct dune_fast_calls calls = { .bitmap = { ~0ULL } };
 	struct dune_state st = raw_state();
 	struct child child = child_start(heir, NULL);
 	pthread_t thread;

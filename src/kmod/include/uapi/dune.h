@@ -17,7 +17,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define DUNE_ABI_VERSION	3
+#define DUNE_ABI_VERSION	4
 
 /* enum dune_info.vendor */
 #define DUNE_VENDOR_VMX		1
@@ -94,6 +94,7 @@ struct dune_state {
 #define DUNE_NR_FAST_CALLS	512
 
 struct dune_fast_calls {
+	__u64 gate;		/* address of the hypercall instruction that asks for them */
 	__u64 bitmap[DUNE_NR_FAST_CALLS / 64];
 };
 
@@ -191,6 +192,7 @@ struct dune_stats {
 #define DUNE_FLUSH_TLB		_IO(DUNE_IOC_TYPE, 0x04)
 /* on a vCPU */
 #define DUNE_RUN		_IO(DUNE_IOC_TYPE, 0x10)
+#define DUNE_RUN_SEEK		(-(__s64)DUNE_RUN)	/* lseek() to it is DUNE_RUN, and cheaper */
 #define DUNE_SET_STATE		_IOW(DUNE_IOC_TYPE, 0x11, struct dune_state)
 #define DUNE_GET_STATE		_IOR(DUNE_IOC_TYPE, 0x12, struct dune_state)
 #define DUNE_SET_FAST_CALLS	_IOW(DUNE_IOC_TYPE, 0x13, struct dune_fast_calls)
