@@ -148,7 +148,9 @@ class CPython:
 
     def command(self, unit: Unit) -> tuple[str, ...]:
         runner = f"{GUEST_FOLDER}/regrtest.py"
-        return ("python3", "-u", "-W", "default", "-bb", runner, "-v", f"test.{unit.name}")
+        also = ("-u", ",".join(self._data["resources"]))
+        python = ("python3", "-u", "-W", "default", "-bb")
+        return (*python, runner, "-v", *also, f"test.{unit.name}")
 
     def read(self, ended: Ended) -> tuple[Test, ...]:
         tests, running = read_events(ended.events)
