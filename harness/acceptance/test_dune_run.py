@@ -436,12 +436,12 @@ def test_without_the_module(guest: Machine, shell: Shell) -> None:
 
 # -- programs that print what they find ------------------------------------------------
 
-PROBES = ("probe_signals", "probe_children", "probe_trace")
+PROBES = ("probe_signals", "probe_children", "probe_trace", "probe_self")
 
 
 @pytest.mark.parametrize("name", PROBES)
 def test_probe(shell: Shell, plain: Callable[[str], str], name: str) -> None:
-    """Signals, children and tracing, told by a program: the same lines as natively."""
+    """What a program finds out and tells: the same lines as natively."""
     native = shell(f"$RUN {plain(name)}", ENV)
     dune = shell(f"$RUN {plain(name)}", f"{DUNE_RUN} --verify")
     assert native.stdout

@@ -91,6 +91,10 @@ int elf_read(struct elf_file *e, int fd, const char *path, const char **reason);
 int elf_interp_path(const struct elf_file *e, char path[PATH_MAX]);
 const Elf64_Phdr *elf_header(const struct elf_file *e, uint32_t type);
 
+/* room.c */
+void room_make(void);
+void room_give_back(void);
+
 /* place.c */
 int place(struct elf_file *e, bool has_interp);
 uint64_t place_brk(const struct elf_file *e, bool has_interp);

@@ -277,6 +277,7 @@ int inject(const struct start *s, bool *executed)
 	if (ret)
 		return ret;
 	*executed = true;
+	room_give_back();
 	if (s->fd >= 0)
 		syscall(SYS_execveat, s->fd, "", s->argv, s->envp, AT_EMPTY_PATH);
 	else

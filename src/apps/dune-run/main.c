@@ -176,6 +176,8 @@ static const char *advice(int err)
 		return "another hypervisor has the CPU\n  next: dmesg | grep dune: says what to unload";
 	case ENODEV:
 		return "this CPU cannot be used\n  next: dmesg | grep dune: says why";
+	case EMFILE:
+		return "no descriptor is free, and the limit is not to be raised\n  next: ulimit -Hn";
 	case EPROTO:
 		return "dune.ko and dune-run are not of one version\n  next: build both from one tree";
 	default:
@@ -305,6 +307,7 @@ int main(int argc, char **argv, char **envp)
 	int ret, exe_error, no_helper = 0;
 
 	(void)argc;
+	room_make();
 	ret = command_find(&command, name, o.argv0, o.search, o.fd);
 	if (ret)
 		cannot_start(&command, name, ret);
@@ -337,6 +340,7 @@ int main(int argc, char **argv, char **envp)
 		entry = entry_of(&command.interp);
 	}
 	self_forget_thread();
+	room_give_back();
 	enter();
 	if (o.verify)
 		say_where(exe_error ? strerror(no_helper ? -no_helper : -exe_error) : NULL);
