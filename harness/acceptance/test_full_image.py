@@ -45,7 +45,7 @@ def do(guest: Machine, script: Path) -> None:
     assert done.stdout.splitlines() == wanted, done.stderr
 
 
-@pytest.mark.slow_on_engines("bochs")
+@pytest.mark.slow(bochs=60)
 @pytest.mark.parametrize(
     "script",
     [
@@ -57,7 +57,7 @@ def test_program(guest: Machine, script: Path) -> None:
     do(guest, script)
 
 
-@pytest.mark.slow_on_engines("bochs")
+@pytest.mark.slow(bochs=60)
 def test_the_root_is_that_of_a_debian_machine(guest: Machine) -> None:
     assert guest.spec.image.kind is ImageKind.FULL
     assert guest.succeed("findmnt -n -o FSTYPE,OPTIONS /").startswith("overlay rw")

@@ -19,7 +19,7 @@ from dunelab.deadline import Deadline
 from dunelab.machine.machine import Machine
 from dunelab.pytest_support.pool import Guest
 from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
-from dunelab.spec import CommandResult
+from dunelab.spec import Cell, CommandResult, EngineName
 
 pytestmark = [pytest.mark.guest_variant(image="full"), pytest.mark.guest_group("real")]
 
@@ -31,58 +31,67 @@ SEEN = "/tmp/real.seen"  # noqa: S108
 
 @dataclass(frozen=True)
 class Case:
-    """A script, its exit status, and the programs it must have run in guest mode."""
+    """A script, its exit status, and the programs it must have run in guest mode.
+
+    ``seconds``: what it takes on TCG and hardware, and on Bochs, both ways together.
+    """
 
     name: str
     inside: tuple[str, ...]
+    seconds: tuple[int, int]
     status: int = 0
-    seconds: float = 600.0
+    quick: bool = False
+
+    def slow_mark(self) -> pytest.MarkDecorator:
+        """On Bochs all are slow ones."""
+        tcg, bochs = self.seconds
+        if self.quick:
+            return pytest.mark.slow(bochs=bochs)
+        return pytest.mark.slow(bochs=bochs, tcg=tcg, kvm=tcg)
+
+    def limit(self, engine: EngineName) -> float:
+        """When a run is given up."""
+        return 5.0 * self.seconds[engine is EngineName.BOCHS]
 
 
-# A minute each on tcg, at most; on Bochs the guest alone takes longer to boot.
-QUICK = (
-    Case("bash", ("bash",), status=9),
-    Case("jobs", ("bash", "sleep")),
-    Case("terminal", ("python3", "bash")),
-    Case("coreutils", ("bash", "sort", "sleep")),
-    Case("python", ("python3",), status=7),
-    Case("gcc", ("cc1", "ld")),
-)
-LONG = (
-    Case("perl", ("perl",), status=6),
-    Case("make", ("make", "cc1")),
-    Case("archives", ("xz",)),
-    Case("git", ("git",)),
-    Case("openssl", ("openssl",)),
-    Case("sqlite", ("sqlite3",)),
-    Case("redis", ("redis-server", "redis-benchmark")),
-    Case("nginx", ("nginx", "ab"), status=1),
-    Case("go", ("fzf",)),
-    Case("java", ("java",), status=4),
-    Case("strace", ("strace",)),
-    Case("gdb", ("gdb",)),
-    Case("musl", ("many",), status=3),
+CASES = (
+    Case("bash", ("bash",), (20, 300), status=9, quick=True),
+    Case("jobs", ("bash", "sleep"), (30, 300), quick=True),
+    Case("terminal", ("python3", "bash"), (20, 300), quick=True),
+    Case("coreutils", ("bash", "sort", "sleep"), (20, 300), quick=True),
+    Case("python", ("python3",), (30, 300), status=7, quick=True),
+    Case("gcc", ("cc1", "ld"), (30, 300), quick=True),
+    Case("perl", ("perl",), (60, 300), status=6),
+    Case("make", ("make", "cc1"), (60, 300)),
+    Case("archives", ("xz",), (60, 300)),
+    Case("git", ("git",), (60, 300)),
+    Case("openssl", ("openssl",), (60, 300)),
+    Case("sqlite", ("sqlite3",), (60, 300)),
+    Case("redis", ("redis-server", "redis-benchmark"), (60, 300)),
+    Case("nginx", ("nginx", "ab"), (60, 300), status=1),
+    Case("go", ("fzf",), (60, 300)),
+    Case("java", ("java",), (60, 300), status=4),
+    Case("strace", ("strace",), (60, 300)),
+    Case("gdb", ("gdb",), (60, 300)),
+    Case("musl", ("many",), (60, 300), status=3),
 )
 
 Compare = Callable[[Case], None]
 
 
-def each(cases: tuple[Case, ...]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
-
-
 @pytest.fixture
-def compare(guest: Machine, guest_context: Guest) -> Compare:
+def compare(guest: Machine, guest_context: Guest, cell: Cell) -> Compare:
     """Run a case both ways, each in an empty folder, and compare."""
     files = {f"real_programs/{path.name}": path for path in sorted(DATA.iterdir())}
     push_once(guest_context, files)
 
     def run(case: Case, before: str) -> CommandResult:
         script = f"{REMOTE}/{case.name}.sh"
+        limit = case.limit(cell.engine)
         return guest.run(
             f"rm -rf {WORK} && mkdir {WORK} && cd {WORK} && "
             f"{before} bash {script} </dev/null; exit $?",
-            Deadline.after(case.seconds, f"end of {case.name} ({before or 'native'})"),
+            Deadline.after(limit, f"end of {case.name} ({before or 'native'})"),
             env={"DATA": REMOTE, "LC_ALL": "C.UTF-8"},
         )
 
@@ -98,20 +107,8 @@ def compare(guest: Machine, guest_context: Guest) -> Compare:
     return both
 
 
-@pytest.mark.only_engines("kvm", "tcg")
-@each(QUICK)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=case.slow_mark()) for case in CASES]
+)
 def test_same_as_native(compare: Compare, case: Case) -> None:
-    compare(case)
-
-
-@pytest.mark.slow
-@pytest.mark.only_engines("bochs")
-@each(QUICK)
-def test_same_as_native_on_bochs(compare: Compare, case: Case) -> None:
-    compare(case)
-
-
-@pytest.mark.slow
-@each(LONG)
-def test_long_same_as_native(compare: Compare, case: Case) -> None:
     compare(case)

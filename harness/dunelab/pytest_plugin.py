@@ -27,7 +27,6 @@ MARKS = (
     "guest_variant(cpus, icount, append, cpu_model, image): the guest this test needs",
     "guest_group(name): the part of a cell's tests this one belongs to, for -n",
     "only_engines(name, ...): leave this test out of the cells of other engines",
-    "slow_on_engines(name, ...): this test is a slow one in the cells of these engines",
     "only_vendors(name, ...): leave this test out of the cells of other vendors",
 )
 

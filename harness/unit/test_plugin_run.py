@@ -489,13 +489,14 @@ def test_a_test_may_be_slow_on_some_engines(bench: Bench) -> None:
         test_it="""
 import pytest
 
-@pytest.mark.slow_on_engines("bochs")
+@pytest.mark.slow(bochs=600)
 def test_it(guest):
     pass
 """
     )
     bench.run("test_it.py").assert_outcomes(passed=1, deselected=1)
     bench.run("--slow", "test_it.py").assert_outcomes(passed=2)
+    bench.run("--slow", "--slow-minutes", "9", "test_it.py").assert_outcomes(passed=1, skipped=1)
 
 
 def test_keep_guest_waits_until_the_guests_are_gone(bench: Bench) -> None:

@@ -78,10 +78,13 @@ def variant_of(item: pytest.Item) -> Variant:
 
 
 def slow_seconds(item: pytest.Item) -> int:
-    """How long a slow test is said to take; 0 for the others."""
+    """How long a slow test is said to take on its engine; 0 for the others."""
     mark = item.get_closest_marker("slow")
     if mark is None:
         return 0
+    if mark.kwargs:
+        cell = cell_of(item)
+        return int(mark.kwargs.get(str(cell.engine), 0)) if cell is not None else 0
     return int(mark.args[0]) if mark.args else SLOW_SECONDS
 
 
@@ -109,17 +112,9 @@ class Worker:
                 programs = tuple(filter(None, map(on_the_other_number_of_cpus, programs)))
             self._generate_programs(metafunc, programs, str(mark.kwargs.get("group", kind)))
         elif "cell" in metafunc.fixturenames:
-            slow = metafunc.definition.get_closest_marker("slow_on_engines")
             group = metafunc.definition.get_closest_marker("guest_group")
             name = str(group.args[0]) if group is not None else str(ProgramKind.BEHAVIOUR)
-            points = [
-                pytest.param(
-                    cell,
-                    id=group_of(cell, name),
-                    marks=[pytest.mark.slow] if slow and cell.engine in slow.args else [],
-                )
-                for cell in self._cells(metafunc)
-            ]
+            points = [pytest.param(cell, id=group_of(cell, name)) for cell in self._cells(metafunc)]
             metafunc.parametrize("cell", points)
 
     def _cells(self, metafunc: pytest.Metafunc) -> tuple[Cell, ...]:
