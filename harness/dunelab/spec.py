@@ -68,6 +68,7 @@ class GuestImage:
 
     ``iso`` is there for engines without a direct kernel loader (Bochs).
     ``disk`` is the read-only root of the full kind.
+    ``drivers`` are the network drivers that the kernel has, of those guest.toml names.
     ``digest`` covers every byte that can change the guest's behaviour.
     """
 
@@ -81,6 +82,7 @@ class GuestImage:
     digest: str
     kind: ImageKind = ImageKind.SMALL
     disk: Path | None = None
+    drivers: tuple[str, ...] = ("e1000", "virtio_net")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dunelab.errors import InfrastructureError, UsageError
 from dunelab.images import kernel, resolve
 from dunelab.images.archive import Package
 from dunelab.images.cache import Cache
-from dunelab.images.kernels import KernelEntry, Matrix
+from dunelab.images.kernels import KernelEntry, Lost, Matrix
+from dunelab.images.module import compiler_flags
 from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
 from dunelab.images.resolve import Record, kernel_packages, releases_of
 from dunelab.images.store import find_repo_root
@@ -24,12 +25,15 @@ default = "a"
 id = "a"
 suite = "trixie"
 series = "6.12"
-flavour = "amd64"
+flavours = ["amd64", "rt-amd64"]
 [[kernel]]
 id = "b"
 suite = "bookworm"
 release = "6.1.0-50"
-flavour = "cloud-amd64"
+flavours = ["cloud-amd64"]
+[[lost]]
+series = ["6.16"]
+reason = "no headers"
 """
 
 
@@ -42,11 +46,14 @@ def matrix(tmp_path: Path, text: str) -> Matrix:
 def test_reads_series_and_release(tmp_path: Path) -> None:
     found = matrix(tmp_path, GOOD)
     assert found.get() == KernelEntry("a", "trixie", "amd64", "6.12", None)
-    assert found.get("b").wanted == "6.1.0-50-cloud-amd64 in bookworm"
+    assert found.get("a-rt") == KernelEntry("a-rt", "trixie", "rt-amd64", "6.12", None)
+    assert found.get("b-cloud").wanted == "6.1.0-50-cloud-amd64 in bookworm"
+    assert [found.get(name).version for name in ("a", "b-cloud")] == [(6, 12), (6, 1)]
+    assert found.lost == (Lost(("6.16",), "no headers"),)
 
 
 def test_unknown_kernel_names_the_known(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no kernel 'c' .* there are: a, b"):
+    with pytest.raises(UsageError, match=r"no kernel 'c' .* there are: a, a-rt, b-cloud"):
         matrix(tmp_path, GOOD).get("c")
 
 
@@ -55,12 +62,13 @@ def test_unknown_kernel_names_the_known(tmp_path: Path) -> None:
     [
         ('default = "a"', 'default = "x"', "default 'x' names no kernel"),
         ('default = "a"', "", "'default' must be a non-empty string"),
-        ('id = "b"', 'id = "a"', "kernel 'a' is there twice"),
+        ('flavours = ["cloud-amd64"]', 'flavours = ["rt-amd64", "rt-amd64"]', "is there twice"),
         ('id = "b"', 'id = "B/x"', "may hold"),
         ('series = "6.12"', "", "either 'series' or 'release'"),
         ('series = "6.12"', 'series = "6.12"\nrelease = "6.12.1"', "either 'series' or 'release'"),
         ('suite = "bookworm"', "suite = 12", "'suite' must be a non-empty string, not 12"),
-        ('flavour = "amd64"', 'flavour = "amd64"\nflavor = "x"', "unknown key flavor"),
+        ('suite = "trixie"', 'suite = "trixie"\nflavor = "x"', "unknown key flavor"),
+        ('["cloud-amd64"]', "[]", "'flavours' names no flavour"),
         ("[[kernel]]", "[[kernels]]", "must be an array of tables"),
         ('default = "a"', "default = ", "not valid TOML"),
     ],
@@ -83,7 +91,7 @@ def test_the_trees_own_recipes_are_valid() -> None:
     assert "gcc-14" in BuilderRecipe.read(images / "builder.toml").packages
     assert "--enable-vmx=2" in BochsRecipe.read(images / "bochs.toml").configure
     guest = GuestRecipe.read(images / "guest.toml")
-    assert "e1000" in guest.boot_modules
+    assert {"e1000", "virtio_net"} == set(guest.network_modules)
     assert "squashfs" in guest.disk_modules
     full = FullRecipe.read(images / "full.toml")
     assert "libpython3.13-testsuite" in full.packages
@@ -121,9 +129,15 @@ def test_releases_of_a_series_and_flavour() -> None:
     assert releases_of(names, "6.12", "rt-amd64") == ["6.12.107+deb13-rt-amd64"]
 
 
+def test_a_release_candidate_bears_the_series_name() -> None:
+    names = ["linux-headers-7.3-amd64", "linux-headers-7.3-rt-amd64", "linux-headers-7.30-amd64"]
+    assert releases_of(names, "7.3", "amd64") == ["7.3-amd64"]
+
+
 def test_kernel_packages_follow_the_dependencies() -> None:
     control = {
-        "linux-image-7-amd64": "kmod, linux-binary-7-amd64 (= 7), linux-modules-7-amd64 (= 7)",
+        "linux-image-7-amd64": "kmod, linux-base (>= 4), linux-base-7-amd64 (= 7), "
+        "linux-binary-7-amd64 (= 7), linux-modules-7-amd64 (= 7)",
         "linux-headers-7-amd64": "linux-headers-7-common (= 7), linux-image-7-amd64 (= 7) | "
         "linux-image-7-amd64-unsigned (= 7), linux-kbuild-7, gcc-14",
     }
@@ -131,6 +145,7 @@ def test_kernel_packages_follow_the_dependencies() -> None:
     assert names == [
         "linux-image-7-amd64",
         "linux-headers-7-amd64",
+        "linux-base-7-amd64",
         "linux-binary-7-amd64",
         "linux-modules-7-amd64",
         "linux-headers-7-common",
@@ -267,6 +282,17 @@ def test_another_module_may_need_the_kernels_own(a_kernel: kernel.Kernel, tmp_pa
 def test_a_module_that_is_nowhere_is_an_error(a_kernel: kernel.Kernel, tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="kernel 7-amd64 has no module kvm"):
         kernel.unpack_modules(a_kernel, ["kvm"], tmp_path)
+
+
+def test_the_network_drivers_a_kernel_has(a_kernel: kernel.Kernel) -> None:
+    assert kernel.drivers_of(a_kernel, ["e1000", "net_drv", "net_core"]) == ("net_drv", "net_core")
+
+
+def test_the_compiler_of_a_kernel() -> None:
+    assert kernel.gcc_version("CONFIG_X=y\nCONFIG_GCC_VERSION=160200\n") == 160200
+    assert kernel.gcc_version("CONFIG_CC_IS_CLANG=y\n") == 0
+    assert compiler_flags(160200, 140200) == ["KCFLAGS=-Wno-attributes"]
+    assert compiler_flags(140300, 140200) == compiler_flags(0, 140200) == []
 
 
 def test_vmlinuz_is_found_in_old_and_new_places(tmp_path: Path) -> None:

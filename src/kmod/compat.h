@@ -10,8 +10,23 @@
 
 #ifdef __ASSEMBLY__
 
-/* 6.1 and before: one UNTRAIN_RET; 6.4 made a variant for VM exits. */
-#ifdef UNTRAIN_RET_VM
+/*
+ * 6.1 and before: one UNTRAIN_RET; 6.4 made a variant for VM exits.  Since 6.19 it
+ * calls write_ibpb(), KVM's alone: the same with the barrier in place, and always
+ * IBPB, which does all that SBPB does.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#define DUNE_UNTRAIN_RET						\
+	VALIDATE_UNRET_END;						\
+	CALL_UNTRAIN_RET;						\
+	ALTERNATIVE "jmp 1f", "", X86_FEATURE_IBPB_ON_VMEXIT;		\
+	movl	$MSR_IA32_PRED_CMD, %ecx;				\
+	movl	$PRED_CMD_IBPB, %eax;					\
+	xorl	%edx, %edx;						\
+	wrmsr;								\
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_BUG_IBPB_NO_RET;	\
+1:	ALTERNATIVE "", __stringify(RESET_CALL_DEPTH), X86_FEATURE_CALL_DEPTH
+#elif defined(UNTRAIN_RET_VM)
 #define DUNE_UNTRAIN_RET	UNTRAIN_RET_VM
 #else
 #define DUNE_UNTRAIN_RET	UNTRAIN_RET
@@ -20,6 +35,7 @@
 #else /* !__ASSEMBLY__ */
 
 #include <linux/anon_inodes.h>
+#include <linux/context_tracking.h>
 #include <linux/cpu.h>
 #include <linux/entry-common.h>
 #include <linux/file.h>
@@ -32,6 +48,13 @@
 #include <asm/processor.h>
 #include <asm/svm.h>
 #include <asm/vmx.h>
+
+#include "ksyms.h"
+
+/* native_cpuid() left asm/processor.h in 7.3; its new home is there since 6.16. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#include <asm/cpuid/api.h>
+#endif
 
 /* 6.18 renamed the header of xfer_to_guest_mode_work_pending(). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
@@ -97,14 +120,54 @@ static inline int dune_getfd(const char *name, const struct file_operations *fop
 #endif
 }
 
+/* 5.14 made a name of it. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+
+	return vma && vma->vm_start <= addr ? vma : NULL;
+}
+#endif
+
+/* Apart from RCU's and context tracking's part since 5.12; its counterpart always was. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 12, 0)
+static __always_inline void vtime_account_guest_enter(void)
+{
+	if (vtime_accounting_enabled_this_cpu())
+		vtime_guest_enter(current);
+	else
+		current->flags |= PF_VCPU;
+}
+#endif
+
 /* Since 6.0 a fault may be done and mmap_lock gone. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 0, 0)
 #define VM_FAULT_COMPLETED	0
 #endif
 
+/* The CPU's bit, CPUID(7).EBX[2], which 5.11 named. */
+#ifndef X86_FEATURE_SGX
+#define X86_FEATURE_SGX	(9 * 32 + 2)
+#endif
+
+/* SDM table 27-7; 5.10 has no name for it. */
+#ifndef EPT_VIOLATION_GVA_IS_VALID
+#define EPT_VIOLATION_GVA_IS_VALID	BIT(7)
+#endif
+
 /* Named since 6.16. */
 #ifndef DR7_FIXED_1
 #define DR7_FIXED_1	0x00000400
+#endif
+
+/* 6.19 exports to KVM alone what these are made of. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#define dune_cr4_set(mask)	static_call(dune_cr4_update)(mask, 0)
+#define dune_cr4_clear(mask)	static_call(dune_cr4_update)(0, mask)
+#else
+#define dune_cr4_set(mask)	cr4_set_bits(mask)
+#define dune_cr4_clear(mask)	cr4_clear_bits(mask)
 #endif
 
 /* 6.19 exports it to KVM alone; from 7.1 on the core calls it with VMXON. */

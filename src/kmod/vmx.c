@@ -291,11 +291,11 @@ static int vmx_cpu_on(void)
 
 	/* Where Intel PT cannot trace in VMX operation, VMXON would fault. */
 	dune_pt_handle_vmx(1);
-	cr4_set_bits(X86_CR4_VMXE);
+	dune_cr4_set(X86_CR4_VMXE);
 	c->on = VMX_INSN_PA("vmxon", c->vmxon);
 	if (c->on)
 		return 0;
-	cr4_clear_bits(X86_CR4_VMXE);
+	dune_cr4_clear(X86_CR4_VMXE);
 	dune_pt_handle_vmx(0);
 	pr_err_ratelimited("VMXON failed on CPU %d\n", smp_processor_id());
 	return -EIO;
@@ -328,7 +328,7 @@ static void vmx_cpu_off(void)
 	c->on = false;
 	asm volatile("1: vmxoff\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b) : : : "memory");
-	cr4_clear_bits(X86_CR4_VMXE);
+	dune_cr4_clear(X86_CR4_VMXE);
 	dune_pt_handle_vmx(0);
 }
 

@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Protocol
 
 from dunelab.deadline import Deadline
-from dunelab.errors import InfrastructureError
+from dunelab.errors import InfrastructureError, UsageError
 from dunelab.spec import EngineFacts, EngineName, MachineSpec, Unit, Vendor
 
 GUEST_ADDRESS = "10.0.2.15"
 """The guest's static address in the user network of QEMU and of Bochs."""
 
 GUEST_SSH_PORT = 22
+
+
+def require_driver(spec: MachineSpec, driver: str) -> None:
+    """Refuse a kernel that would not see the machine's only network card."""
+    if driver not in spec.image.drivers:
+        raise UsageError(
+            f"kernel {spec.image.release} has no {driver}, the driver of the only network card "
+            f"of {spec.cell.engine}'s machine",
+            next_command="use another engine, or a kernel that has it: dunelab kernels",
+        )
 
 
 @dataclass(frozen=True)

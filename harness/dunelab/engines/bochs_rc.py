@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dunelab.engines.base import GUEST_ADDRESS, GUEST_SSH_PORT
+from dunelab.engines.base import GUEST_ADDRESS, GUEST_SSH_PORT, require_driver
 from dunelab.errors import UsageError
 from dunelab.spec import MachineSpec, Vendor
 
 DEFAULT_CPU = {Vendor.INTEL: "corei7_skylake_x", Vendor.AMD: "ryzen"}
 
+NETWORK_DRIVER = "e1000"
 GUEST_MAC = "52:54:00:12:34:56"
 
 INSTRUCTIONS_PER_SECOND = 200_000_000
@@ -47,6 +48,7 @@ class BochsFiles:
 
 def bochs_rc(spec: MachineSpec, files: BochsFiles, *, display: str = "nogui") -> str:
     """The text of bochsrc."""
+    require_driver(spec, NETWORK_DRIVER)
     for path in (files.iso, files.share, files.slirp, files.log, files.console, spec.image.disk):
         if path is not None:
             _plain(path)

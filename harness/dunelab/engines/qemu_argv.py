@@ -13,11 +13,13 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from dunelab.engines.base import GUEST_ADDRESS, GUEST_SSH_PORT
+from dunelab.engines.base import GUEST_ADDRESS, GUEST_SSH_PORT, require_driver
 from dunelab.errors import UsageError
 from dunelab.spec import EngineName, MachineSpec
 
 DEFAULT_CPU = {EngineName.TCG: "max", EngineName.KVM: "host"}
+
+NETWORK_DRIVER = "virtio_net"
 
 SPARE_CPU = "isolcpus=domain,0"
 """Keeps every process of the guest off CPU 0.
@@ -52,6 +54,7 @@ def qemu_argv(
     incoming: bool = False,
 ) -> list[str]:
     """The argument vector for ``spec``, kernel command line ``cmdline``."""
+    require_driver(spec, NETWORK_DRIVER)
     return [
         binary,
         "-name",

@@ -76,6 +76,13 @@ class Builder:
         status = self.root / "var/lib/dpkg/status"
         return package_version(status.read_text("utf-8", "replace"), COMPILER)
 
+    @property
+    def gcc_version(self) -> int:
+        """The compiler's version as the kernel's configuration writes it: 140200."""
+        numbers = [int(number) for number in re.findall(r"\d+", self.compiler.partition(" ")[2])]
+        major, minor, patch = numbers[:3]
+        return major * 10000 + minor * 100 + patch
+
     def run(
         self,
         argv: Sequence[str],

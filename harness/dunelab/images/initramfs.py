@@ -32,7 +32,7 @@ from dunelab.images.module import ModuleBuild
 from dunelab.images.recipes import GuestRecipe
 from dunelab.images.resolve import Record
 
-_FORMAT = "6"
+_FORMAT = "7"
 _APPLETS_SECONDS = 60.0
 
 _TEXT_FILES = {
@@ -146,7 +146,11 @@ def kernel_archive(
 
     ``disk`` is the stamp of the full guest's disk.
     """
-    boot = recipe.boot_modules if disk is None else (*recipe.boot_modules, *recipe.disk_modules)
+    boot = (
+        *recipe.boot_modules,
+        *kernels.drivers_of(kernel, recipe.network_modules),
+        *(() if disk is None else recipe.disk_modules),
+    )
     digest = (
         kernel.record.digest("guest modules")
         .text("format", _FORMAT)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from dunelab.images.debs import unpack
 from dunelab.images.kernels import KernelEntry
 from dunelab.images.resolve import Record
 
-_BOOT_KINDS = ("linux-image-", "linux-binary-", "linux-modules-")
+_BOOT_KINDS = ("linux-image-", "linux-base-", "linux-binary-", "linux-modules-")
 _FORMAT = "2"
 
 
@@ -38,6 +39,12 @@ class Kernel:
     def package_version(self) -> str:
         """The version of the package that holds the kernel."""
         return next((p.version for p in self.record.packages if p.name.startswith(_BOOT_KINDS)), "")
+
+    @property
+    def gcc_version(self) -> int:
+        """The version of the compiler it was built with, as in its configuration: 140200."""
+        config = self.headers / "src" / f"linux-headers-{self.release}" / ".config"
+        return gcc_version(config.read_text(encoding="utf-8"))
 
     @property
     def build_mounts(self) -> dict[Path, str]:
@@ -109,6 +116,12 @@ def open_kernel(
         modules=unpacked / "modules",
         headers=headers,
     )
+
+
+def gcc_version(config: str) -> int:
+    """``CONFIG_GCC_VERSION`` of a kernel's configuration; 0 if it was not GCC."""
+    found = re.search(r"^CONFIG_GCC_VERSION=(\d+)$", config, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def find_vmlinuz(root: Path, release: str) -> Path:
@@ -204,6 +217,13 @@ def render_modules_dep(files: Mapping[str, str], depends: Callable[[str], tuple[
 def builtin_modules(listing: str) -> frozenset[str]:
     """The names in a ``modules.builtin``."""
     return frozenset(module_name(line) for line in listing.split())
+
+
+def drivers_of(kernel: Kernel, wanted: Iterable[str]) -> tuple[str, ...]:
+    """Those of the wanted modules that a kernel has, loadable or built in."""
+    present = {module_name(path.name) for path in kernel.modules.rglob("*.ko*")}
+    present |= builtin_modules((kernel.modules / "modules.builtin").read_text("utf-8"))
+    return tuple(name for name in wanted if name in present)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from dunelab.errors import UsageError
 from dunelab.images.recipes import Table
 
 _ID = re.compile(r"[a-z0-9][a-z0-9.+-]*\Z")
+_NUMBERS = re.compile(r"\d+")
+# Debian's name of the flavour that needs no word of its own.
+PLAIN = "amd64"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,19 @@ class KernelEntry:
         version = self.release or f"{self.series}.*"
         return f"{version}-{self.flavour} in {self.suite}"
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """For sorting: (6, 12) of the series "6.12", the same of the release "6.12.107+deb13"."""
+        return tuple(int(part) for part in _NUMBERS.findall(self.series or self.release or "")[:2])
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Kernels that nothing can be built for, and why."""
+
+    series: tuple[str, ...]
+    reason: str
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -40,6 +56,7 @@ class Matrix:
 
     kernels: tuple[KernelEntry, ...]
     default: str
+    lost: tuple[Lost, ...] = ()
 
     def get(self, kernel_id: str | None = None) -> KernelEntry:
         """The entry of this id; without an id, the default."""
@@ -58,7 +75,8 @@ class Matrix:
         """Parse and check kernels.toml."""
         table = Table.read(path)
         default = table.text("default")
-        kernels = tuple(_entry(item) for item in table.tables("kernel"))
+        kernels = tuple(entry for item in table.tables("kernel") for entry in _entries(item))
+        lost = tuple(_lost(item) for item in table.tables("lost")) if table.has("lost") else ()
         table.done()
         ids = [entry.id for entry in kernels]
         for name in ids:
@@ -66,20 +84,35 @@ class Matrix:
                 raise UsageError(f"{path}: kernel '{name}' is there twice", evidence=path)
         if default not in ids:
             raise UsageError(f"{path}: default '{default}' names no kernel", evidence=path)
-        return cls(kernels, default)
+        return cls(kernels, default, lost)
 
 
-def _entry(table: Table) -> KernelEntry:
-    entry = KernelEntry(
-        id=table.text("id"),
-        suite=table.text("suite"),
-        flavour=table.text("flavour"),
-        series=table.text("series") if table.has("series") else None,
-        release=table.text("release") if table.has("release") else None,
-    )
+def _entries(table: Table) -> list[KernelEntry]:
+    """One kernel per flavour; all but the plain one have it in their id."""
+    name = table.text("id")
+    suite = table.text("suite")
+    flavours = table.texts("flavours")
+    series = table.text("series") if table.has("series") else None
+    release = table.text("release") if table.has("release") else None
     table.done()
-    if not _ID.match(entry.id):
-        raise UsageError(f"{table.where}: id '{entry.id}' may hold a-z, 0-9, '.', '+', '-' only")
-    if (entry.series is None) == (entry.release is None):
+    if not _ID.match(name):
+        raise UsageError(f"{table.where}: id '{name}' may hold a-z, 0-9, '.', '+', '-' only")
+    if (series is None) == (release is None):
         raise UsageError(f"{table.where}: give either 'series' or 'release'")
-    return entry
+    if not flavours:
+        raise UsageError(f"{table.where}: 'flavours' names no flavour")
+    return [
+        KernelEntry(flavour_id(name, flavour), suite, flavour, series, release)
+        for flavour in flavours
+    ]
+
+
+def flavour_id(name: str, flavour: str) -> str:
+    """``debian-6.12`` and ``cloud-amd64`` make ``debian-6.12-cloud``."""
+    return name if flavour == PLAIN else f"{name}-{flavour.removesuffix(f'-{PLAIN}')}"
+
+
+def _lost(table: Table) -> Lost:
+    lost = Lost(table.texts("series"), table.text("reason"))
+    table.done()
+    return lost

@@ -100,8 +100,10 @@ def _compile(builder: Builder, kernel: Kernel, source: Path, folder: Path, log: 
         )
 
     in_root(
-        *("make", "-C", f"/usr/src/linux-headers-{kernel.release}", f"M={WORK}/module"),
+        # -k: every file that breaks, not the first alone.
+        *("make", "-k", "-C", f"/usr/src/linux-headers-{kernel.release}", f"M={WORK}/module"),
         *(f"CC={COMPILER}", f"HOSTCC={COMPILER}", f"-j{os.cpu_count() or 1}"),
+        *compiler_flags(kernel.gcc_version, builder.gcc_version),
         # Type information for BPF would need pahole and is of no use here.
         *("CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"),
         what=f"building {source.name} for {kernel.release}",
@@ -131,6 +133,15 @@ def _compile(builder: Builder, kernel: Kernel, source: Path, folder: Path, log: 
     shutil.rmtree(scratch)
 
 
+def compiler_flags(kernel_gcc: int, builder_gcc: int) -> list[str]:
+    """What make is told where the kernel's own compiler is newer than the builder's.
+
+    Such a kernel's headers use attributes (counted_by on pointers, since GCC 16) that
+    its configuration says the compiler knows: ours says it ignores them.
+    """
+    return ["KCFLAGS=-Wno-attributes"] if kernel_gcc // 10000 > builder_gcc // 10000 else []
+
+
 def copy_sources(source: Path, target: Path) -> None:
     """Copy what ``source_files`` lists, so that only digested files are compiled."""
     for path in source_files(source):
@@ -140,8 +151,12 @@ def copy_sources(source: Path, target: Path) -> None:
 
 
 _WARNING = re.compile(r"\bwarning\b\s*(\[[^]]*\])?:", re.IGNORECASE)
-# Debian's Makefile says this when CC= differs in name from the kernel's own compiler.
-_HARMLESS = re.compile(r"warning: the compiler differs from the one used to build the kernel")
+# What the kernel's Makefile says when CC= differs from its own compiler, and where there
+# is no pahole, which is not needed: the module has no type information for BPF.
+_HARMLESS = re.compile(
+    r"warning: the compiler differs from the one used to build the kernel"
+    r"|warning: pahole version differs from the one used to build the kernel"
+)
 
 
 def find_warnings(log: str) -> list[str]:

@@ -127,6 +127,6 @@ def last_words(log: Path, lines: int = 3) -> str:
     """What to quote of a log: a compiler's first error, else the log's end."""
     text = log.read_text(encoding="utf-8", errors="replace").splitlines()
     for line in text:
-        if re.search(r"\b(fatal )?error:", line):
+        if re.search(r"\b(fatal )?error:|^ERROR: modpost:", line):
             return line.strip()
     return " | ".join(line.strip() for line in text[-lines:] if line.strip())

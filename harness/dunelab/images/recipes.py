@@ -109,6 +109,7 @@ class GuestRecipe:
     packages: tuple[str, ...]
     files: tuple[str, ...]
     boot_modules: tuple[str, ...]
+    network_modules: tuple[str, ...]
     disk_modules: tuple[str, ...]
     modules: tuple[str, ...]
 
@@ -121,6 +122,7 @@ class GuestRecipe:
             table.texts("packages"),
             table.texts("files"),
             table.texts("boot_modules"),
+            table.texts("network_modules"),
             table.texts("disk_modules"),
             table.texts("modules"),
         )

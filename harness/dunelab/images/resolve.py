@@ -152,7 +152,7 @@ def newest_release(archive: Archive, entry: KernelEntry) -> str:
     if entry.release is not None:
         return f"{entry.release}-{entry.flavour}"
     releases = releases_of(
-        archive.names(f"{prefix}{entry.series}."), str(entry.series), entry.flavour
+        archive.names(f"{prefix}{entry.series}"), str(entry.series), entry.flavour
     )
     if not releases:
         raise InfrastructureError(
@@ -169,7 +169,8 @@ def releases_of(names: Sequence[str], series: str, flavour: str) -> list[str]:
     for name in names:
         release = name.removeprefix("linux-headers-")
         version = release.removesuffix(f"-{flavour}")
-        if version == release or not release.startswith(f"{series}."):
+        # A release candidate has the series for a name, "7.3"; others go on with a point.
+        if version == release or not (version == series or version.startswith(f"{series}.")):
             continue
         # What remains is "6.12.107+deb13" or "6.1.0-50"; "-cloud" and "-rt" are other flavours.
         if any(part.isalpha() for part in version.split("-")[1:]):
@@ -181,10 +182,11 @@ def releases_of(names: Sequence[str], series: str, flavour: str) -> list[str]:
 def kernel_packages(control: Callable[[str], dict[str, str]], release: str) -> list[str]:
     """Names of the packages that hold a kernel, its modules, its headers and kbuild.
 
-    Newer kernels split the image into linux-binary and linux-modules; whatever
+    Newer kernels split the image into linux-base, linux-binary and linux-modules; whatever
     of that family a package depends on comes along.
     """
     families = (
+        "linux-base-",
         "linux-image-",
         "linux-binary-",
         "linux-modules-",

@@ -21,7 +21,7 @@ from dunelab.images.digest import Digest
 from dunelab.images.disk import RootDisk, root_disk
 from dunelab.images.gnulib import gnulib_tests
 from dunelab.images.iso import boot_iso
-from dunelab.images.kernel import Kernel, open_kernel
+from dunelab.images.kernel import Kernel, drivers_of, open_kernel
 from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.keys import Keys, open_keys
 from dunelab.images.module import ModuleBuild, build_module
@@ -214,6 +214,7 @@ class Store:
             digest=digest.hex(),
             kind=kind,
             disk=disk.path if disk else None,
+            drivers=drivers_of(kernel, self._guest_recipe.network_modules),
         )
 
     def root_disk(self) -> RootDisk:
