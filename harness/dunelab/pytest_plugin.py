@@ -27,6 +27,7 @@ MARKS = (
     "guest_variant(cpus, icount, append, cpu_model, image): the guest this test needs",
     "guest_group(name): the part of a cell's tests this one belongs to, for -n",
     "only_engines(name, ...): leave this test out of the cells of other engines",
+    "only_cpu_models(name, ...): leave this test out unless --cpu-model is one of these",
     "only_vendors(name, ...): leave this test out of the cells of other vendors",
 )
 
@@ -79,6 +80,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=ImageKind.SMALL.value,
         help="full: run every test on the full guest, a Debian root on a disk; small "
         "(default): only those that ask for it",
+    )
+    group.addoption(
+        "--cpu-model",
+        dest="dunelab_cpu_model",
+        metavar="MODEL",
+        default=None,
+        help="CPU model of every guest whose test does not ask for one, in the engine's words",
     )
     group.addoption(
         "--results",

@@ -23,6 +23,7 @@ SUBCOMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor", "measure which engines work here and what is missing"),
     ("build", "build module, library, guest images and emulator into the cache"),
     ("kernels", "list the kernels of images/kernels.toml"),
+    ("matrix", "module and tests over all kernels, one table"),
     ("run", "build, boot, run the acceptance suite, report"),
     ("bench", "measure costs in ticks or cycles"),
     ("fidelity", "run third-party suites natively and in Dune mode, and compare"),

@@ -62,7 +62,8 @@ def program_of(item: pytest.Item) -> Program | None:
 def variant_of(item: pytest.Item) -> Variant:
     """The guest a test wants: its ``guest_variant`` mark's, its program's, or the usual.
 
-    ``--image full`` gives the full guest to those as well that would do without.
+    ``--image full`` gives the full guest to those as well that would do without, and
+    ``--cpu-model`` a CPU to those that name none.
     """
     cell, program = cell_of(item), program_of(item)
     mark = item.get_closest_marker("guest_variant")
@@ -73,8 +74,10 @@ def variant_of(item: pytest.Item) -> Variant:
     else:
         variant = SMP
     if ImageKind(item.config.getoption("dunelab_image")) is ImageKind.FULL:
-        return replace(variant, image=ImageKind.FULL)
-    return variant
+        variant = replace(variant, image=ImageKind.FULL)
+    return replace(
+        variant, cpu_model=variant.cpu_model or item.config.getoption("dunelab_cpu_model")
+    )
 
 
 def slow_seconds(item: pytest.Item) -> int:
@@ -122,6 +125,9 @@ class Worker:
         cells = self._plan.cells
         engines = metafunc.definition.get_closest_marker("only_engines")
         vendors = metafunc.definition.get_closest_marker("only_vendors")
+        models = metafunc.definition.get_closest_marker("only_cpu_models")
+        if models is not None and self._plan.cpu_model not in models.args:
+            return ()
         return tuple(
             cell
             for cell in cells

@@ -28,7 +28,7 @@ def make_header(started: str, seconds: float, options: Sequence[str], root: Path
     """Look at the host once; ``root`` is where the source tree lies."""
     return RunHeader(
         tool_version=metadata.version("dunelab"),
-        git_commit=_git_commit(root),
+        git_commit=git_commit(root),
         started=started,
         seconds=round(seconds, 3),
         host_cores=len(os.sched_getaffinity(0)),
@@ -38,7 +38,8 @@ def make_header(started: str, seconds: float, options: Sequence[str], root: Path
     )
 
 
-def _git_commit(root: Path) -> str | None:
+def git_commit(root: Path) -> str | None:
+    """The tree's commit, marked if it was changed; None outside of git."""
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
