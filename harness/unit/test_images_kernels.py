@@ -16,6 +16,7 @@ from dunelab.images.module import compiler_flags
 from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
 from dunelab.images.resolve import Record, kernel_packages, releases_of
 from dunelab.images.store import find_repo_root
+from dunelab.images.updates import survey
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -188,6 +189,46 @@ def test_two_recipes_of_one_key_keep_their_records(
             record = resolver.packages("builder", "trixie", names)
             assert [package.name for package in record.packages] == names
     assert FakeArchive.updates == 2
+
+
+class Suite:
+    """An index with two series, one of them in a newer version than is on record."""
+
+    def __init__(self, suite: str) -> None:
+        self.suite = suite
+
+    def update(self) -> None:
+        if self.suite == "gone":
+            raise InfrastructureError("no such suite\nmore")
+
+    def names(self, prefix: str) -> list[str]:
+        releases = ("6.12.94+deb13-amd64", "6.12.107+deb13-amd64", "7.2.1+deb13-amd64", "amd64")
+        found = [f"linux-headers-{release}" for release in (*releases, "7.4.1-common")]
+        return [name for name in found if name.startswith(prefix)]
+
+    def package(self, name: str) -> Package:
+        return Package(name, "6.12.107-2" if "107" in name else "1", "0" * 64, 1, "")
+
+
+def test_what_is_newer_is_proposed_and_what_is_new_named() -> None:
+    entries = [
+        KernelEntry("a", "trixie", "amd64", "6.12", None),
+        KernelEntry("b", "trixie", "amd64", None, "6.12.94+deb13"),
+        KernelEntry("c", "gone", "amd64", "6.1", None),
+    ]
+    same = Package("linux-headers-6.12.94+deb13-amd64", "1", "0" * 64, 1, "")
+    old = Package("linux-headers-6.12.107+deb13-amd64", "6.12.107-1", "0" * 64, 1, "")
+    records = {
+        "a": Record("", "6.12.107+deb13-amd64", (old,)),
+        "b": Record("", "6.12.94+deb13-amd64", (same,)),
+    }
+    found = survey(entries, lambda entry: records.get(entry.id), Suite)
+    assert [(offer.kernel, offer.newer) for offer in found.offers] == [("a", True), ("b", False)]
+    assert found.offers[0].recorded == "6.12.107+deb13-amd64 (6.12.107-1)"
+    assert found.offers[0].offered == "6.12.107+deb13-amd64 (6.12.107-2)"
+    assert found.uncovered == (("trixie", "7.2"),)
+    assert found.unreachable == (("gone", "no such suite"),)
+    assert found.news
 
 
 # -- kernel modules ---------------------------------------------------------------

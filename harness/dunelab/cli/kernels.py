@@ -10,6 +10,7 @@ from rich.table import Table
 
 from dunelab.cli.session import progress_on_stderr
 from dunelab.images.store import Store
+from dunelab.images.updates import Survey
 
 NAME = "kernels"
 HELP = "list the kernels of images/kernels.toml"
@@ -22,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look up the newest packages of every recipe again (needs the network)",
     )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="say which newer packages the archive has, and which series no entry covers; "
+        "changes nothing (needs the network)",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -29,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Print one line per kernel; nothing is downloaded without ``--refresh``."""
     with progress_on_stderr(args.quiet) as report:
         store = Store.open(report, refresh=args.refresh)
+        if args.update:
+            print_survey(store.survey())
+            return 0
         if args.refresh:
             store.refresh()
     table = Table(box=None, pad_edge=False)
@@ -41,3 +51,20 @@ def run(args: argparse.Namespace) -> int:
         table.add_row(entry.id, entry.wanted, release, mark)
     Console().print(table)
     return 0
+
+
+def print_survey(found: Survey) -> None:
+    """Newer packages, new series, suites that nothing was heard of."""
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kernel", "on record", "in the archive"):
+        table.add_column(heading, overflow="fold")
+    for offer in found.offers:
+        table.add_row(offer.kernel, offer.recorded, offer.offered if offer.newer else "the same")
+    console.print(table)
+    for suite, series in found.uncovered:
+        console.print(f"{suite} has {series}, and no entry of images/kernels.toml covers it")
+    for suite, reason in found.unreachable:
+        console.print(f"not looked at: {suite}: {reason}", markup=False)
+    if any(offer.newer for offer in found.offers):
+        console.print("take the newer packages: dunelab kernels --refresh")

@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dunelab.deadline import Deadline
 from dunelab.errors import InfrastructureError
@@ -146,7 +147,15 @@ def kernel_spec(entry: KernelEntry) -> str:
     return Digest("kernel").texts("spec", words).hex()
 
 
-def newest_release(archive: Archive, entry: KernelEntry) -> str:
+class Index(Protocol):
+    """What is asked of a suite's package index."""
+
+    def names(self, prefix: str) -> list[str]: ...
+
+    def package(self, name: str) -> Package: ...
+
+
+def newest_release(archive: Index, entry: KernelEntry) -> str:
     """The kernel release of an entry: the newest of its series that has headers."""
     prefix = "linux-headers-"
     if entry.release is not None:

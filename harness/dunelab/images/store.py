@@ -34,6 +34,7 @@ from dunelab.images.recipes import (
     GuestRecipe,
 )
 from dunelab.images.resolve import Record, Resolver
+from dunelab.images.updates import Survey, survey
 from dunelab.spec import GuestImage, ImageKind
 
 Progress = Callable[[str], None]
@@ -269,6 +270,10 @@ class Store:
             share,
             self._progress,
         )
+
+    def survey(self) -> Survey:
+        """What the archive offers that is not on record; changes nothing."""
+        return survey(self.matrix.kernels, self.recorded, self._archive)
 
     def refresh(self) -> None:
         """Look every recipe up again (the store must be opened with ``refresh``)."""
