@@ -36,11 +36,10 @@ static void cpu_on(void *unused)
 	if (__this_cpu_read(dune_cpu_is_on))
 		return;
 	ret = dune_ops->cpu_on();
-	if (ret) {
+	if (ret)
 		WRITE_ONCE(cpu_error, ret);
-		return;
-	}
-	__this_cpu_write(dune_cpu_is_on, true);
+	else
+		__this_cpu_write(dune_cpu_is_on, true);
 }
 
 static void cpu_off(void *unused)

@@ -35,6 +35,7 @@
 #include <asm/ptrace.h>
 
 #include "include/uapi/dune.h"
+#include "regs.h"
 
 #define DUNE_WINDOW_SHIFT	30
 #define DUNE_WINDOW_SIZE	BIT_ULL(DUNE_WINDOW_SHIFT)
@@ -42,6 +43,15 @@
 #define DUNE_MAX_GPA_BITS	42		/* 4096 windows are enough */
 #define DUNE_INSN_SKIP		0xff
 #define DUNE_EVENT_EXCEPTION	3		/* SDM 24.8.3 and APM 15.20 agree */
+/* Exceptions with an error code: #DF #TS #NP #SS #GP #PF #AC (SDM table 6-1, APM table 8-1) */
+#define DUNE_WITH_ERROR		0x27d00U
+
+static_assert(offsetof(struct dune_regs, rcx) == REGS_RCX);
+static_assert(offsetof(struct dune_regs, rdi) == REGS_RDI);
+static_assert(offsetof(struct dune_regs, r8) == 8 * 8);
+static_assert(offsetof(struct dune_regs, r15) == 8 * 15);
+static_assert(sizeof(struct dune_run) <= PAGE_SIZE);
+static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
 
 struct dune_vcpu;
 
@@ -91,8 +101,7 @@ struct dune_exit {
 	 * raise (6 #UD, 13 #GP), or DUNE_INSN_SKIP for a harmless no-op.
 	 */
 	u8 vector;
-	bool has_error_code;
-	u32 error_code;
+	u32 error_code;		/* DUNE_STAT_EXCEPTION, vector 17 */
 	u64 dr6;		/* DUNE_STAT_EXCEPTION, vector 1: the bits to merge into DR6 */
 	bool write;		/* DUNE_STAT_MSR, _CR, _DR: the guest writes */
 	u8 cpl;			/* of the guest */
@@ -297,7 +306,7 @@ void dune_mmu_cache_free(struct dune_mmu_cache *cache);
 /* vcpu.c */
 int dune_vcpu_create(struct file *file);
 bool dune_state_valid(const struct dune_state *st);
-void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code);
+void dune_inject(struct dune_vcpu *vcpu, u8 vector, u32 error_code);
 
 static inline void dune_skip_insn(struct dune_vcpu *vcpu)
 {

@@ -57,7 +57,7 @@ bool dune_cr4_valid(u64 val)
 
 static void raise_gp(struct dune_vcpu *vcpu)
 {
-	dune_inject(vcpu, X86_TRAP_GP, true, 0);
+	dune_inject(vcpu, X86_TRAP_GP, 0);
 }
 
 /* What the CPU says, less what a Dune process cannot have. */
@@ -262,5 +262,5 @@ void dune_emulate(struct dune_vcpu *vcpu)
 	else if (x->vector == DUNE_INSN_SKIP)
 		dune_skip_insn(vcpu);
 	else
-		dune_inject(vcpu, x->vector, x->vector == X86_TRAP_GP, 0);
+		dune_inject(vcpu, x->vector, 0);
 }

@@ -187,13 +187,13 @@ static bool fetchable(u64 flags, u32 access)
  */
 static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct mmu_page *p)
 {
-	bool read = false, write = false, exec = false;
+	pte_t leaf = __pte(0);	/* rights and dirty bit have one place on all levels */
 	unsigned long flags;
 	pgd_t *pgd;
 	p4d_t *p4d;
 	pud_t *pud, pudv;
 	pmd_t *pmd, pmdv;
-	pte_t ptev;
+	bool write;
 
 	local_irq_save(flags);
 	pgd = pgd_offset(mm, hva);
@@ -207,9 +207,7 @@ static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct 
 	if (!pud_present(pudv))
 		goto out;
 	if (pud_leaf(pudv)) {
-		read = pud_access_permitted(pudv, false) || fetchable(pud_flags(pudv), access);
-		write = pud_dirty(pudv) && pud_access_permitted(pudv, true);
-		exec = !(pud_flags(pudv) & _PAGE_NX);
+		leaf = __pte(pud_val(pudv));
 		p->pfn = pud_pfn(pudv) + ((hva & ~PUD_MASK) >> PAGE_SHIFT);
 		p->level = 3;
 		goto out;
@@ -219,24 +217,21 @@ static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct 
 	if (!pmd_present(pmdv))
 		goto out;
 	if (pmd_leaf(pmdv)) {
-		read = pmd_access_permitted(pmdv, false) || fetchable(pmd_flags(pmdv), access);
-		write = pmd_dirty(pmdv) && pmd_access_permitted(pmdv, true);
-		exec = !(pmd_flags(pmdv) & _PAGE_NX);
+		leaf = __pte(pmd_val(pmdv));
 		p->pfn = pmd_pfn(pmdv) + ((hva & ~PMD_MASK) >> PAGE_SHIFT);
 		p->level = 2;
 		goto out;
 	}
-	ptev = READ_ONCE(*pte_offset_kernel(&pmdv, hva));
-	read = pte_access_permitted(ptev, false) || fetchable(pte_flags(ptev), access);
-	write = pte_dirty(ptev) && pte_access_permitted(ptev, true);
-	exec = pte_exec(ptev);
-	p->pfn = pte_pfn(ptev);
+	leaf = READ_ONCE(*pte_offset_kernel(&pmdv, hva));
+	p->pfn = pte_pfn(leaf);
 	p->level = 1;
 out:
 	local_irq_restore(flags);
+	write = pte_dirty(leaf) && pte_access_permitted(leaf, true);
 	p->access = DUNE_ACCESS_READ | (write ? DUNE_ACCESS_WRITE : 0) |
-		    (exec ? DUNE_ACCESS_EXEC : 0);
-	return read && !(access & ~p->access & (DUNE_ACCESS_WRITE | DUNE_ACCESS_EXEC));
+		    (pte_exec(leaf) ? DUNE_ACCESS_EXEC : 0);
+	return (pte_access_permitted(leaf, false) || fetchable(pte_flags(leaf), access)) &&
+	       !(access & ~p->access & (DUNE_ACCESS_WRITE | DUNE_ACCESS_EXEC));
 }
 
 /* Copy @p for @gpa.  The cache holds enough pages. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Offsets into struct dune_regs for the entry code; vcpu.c checks them. */
+/* Offsets into struct dune_regs for the entry code; dune.h checks them. */
 #ifndef _DUNE_REGS_H
 #define _DUNE_REGS_H
 

@@ -180,7 +180,6 @@ static int svm_vcpu_init(struct dune_vcpu *vcpu)
 		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
 	};
 	struct vmcb_control_area *c;
-	unsigned long *bits;
 	struct svm_vcpu *svm;
 	int i;
 
@@ -195,11 +194,9 @@ static int svm_vcpu_init(struct dune_vcpu *vcpu)
 	vcpu->arch = svm;
 
 	c = &svm->vmcb->control;
-	bits = (unsigned long *)c->intercepts;
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
-		__set_bit(intercepts[i], bits);
-	bitmap_set(bits, INTERCEPT_DR0_READ, 16);
-	bitmap_set(bits, INTERCEPT_DR0_WRITE, 16);
+		__set_bit(intercepts[i], (unsigned long *)c->intercepts);
+	c->intercepts[INTERCEPT_DR] = ~0U;
 	c->iopm_base_pa = __sme_set(__pa(iopm));
 	c->msrpm_base_pa = __sme_set(__pa(msrpm));
 	c->int_ctl = V_INTR_MASKING_MASK;
@@ -365,8 +362,7 @@ static void decode_exception(struct dune_exit *x, struct vmcb *vmcb)
 	if (x->vector == X86_TRAP_DB) {
 		x->dr6 = vmcb->save.dr6 & ~(u64)DR6_RESERVED;
 		vmcb->save.dr6 = DR6_RESERVED;
-	} else if (x->vector == X86_TRAP_AC) {
-		x->has_error_code = true;
+	} else {
 		x->error_code = vmcb->control.exit_info_1;
 	}
 }

@@ -20,14 +20,6 @@
 #include "compat.h"
 #include "dune.h"
 #include "ksyms.h"
-#include "regs.h"
-
-static_assert(offsetof(struct dune_regs, rcx) == REGS_RCX);
-static_assert(offsetof(struct dune_regs, rdi) == REGS_RDI);
-static_assert(offsetof(struct dune_regs, r8) == 8 * 8);
-static_assert(offsetof(struct dune_regs, r15) == 8 * 15);
-static_assert(sizeof(struct dune_run) <= PAGE_SIZE);
-static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
 
 /**
  * dune_inject - deliver an exception to the guest at the next entry
@@ -35,13 +27,13 @@ static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
  * Overrides an event whose delivery was cut short only if none is waiting:
  * the caller's exit came from an instruction, so none can be.
  */
-void dune_inject(struct dune_vcpu *vcpu, u8 vector, bool has_error_code, u32 error_code)
+void dune_inject(struct dune_vcpu *vcpu, u8 vector, u32 error_code)
 {
 	vcpu->event = (struct dune_event) {
 		.valid = true,
 		.vector = vector,
 		.type = DUNE_EVENT_EXCEPTION,
-		.has_error_code = has_error_code,
+		.has_error_code = DUNE_WITH_ERROR >> vector & 1,
 		.error_code = error_code,
 	};
 }
@@ -180,7 +172,7 @@ static int handle_exception(struct dune_vcpu *vcpu)
 		vcpu->dr6 |= x->dr6;
 	else if (x->vector != X86_TRAP_AC)
 		return report(vcpu, DUNE_EXIT_UNHANDLED);
-	dune_inject(vcpu, x->vector, x->has_error_code, x->error_code);
+	dune_inject(vcpu, x->vector, x->error_code);
 	return RUN_AGAIN;
 }
 
@@ -190,7 +182,7 @@ static int handle_hypercall(struct dune_vcpu *vcpu)
 
 	/* Ring 3 leaves by ring 0 or not at all. */
 	if (vcpu->exit.cpl) {
-		dune_inject(vcpu, X86_TRAP_UD, false, 0);
+		dune_inject(vcpu, X86_TRAP_UD, 0);
 		return RUN_AGAIN;
 	}
 	ret = dune_fast_call(vcpu);
@@ -236,14 +228,6 @@ static __always_inline void read_shared(void *dst, const void *src, size_t size)
 	barrier();
 }
 
-/* SDM table 6-1, APM table 8-1 */
-static bool has_error_code(u8 vector)
-{
-	return BIT(vector) & (BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) |
-			      BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) |
-			      BIT(X86_TRAP_AC));
-}
-
 static int take_inject(struct dune_vcpu *vcpu)
 {
 	struct dune_inject in;
@@ -257,7 +241,7 @@ static int take_inject(struct dune_vcpu *vcpu)
 	vcpu->run->inject.valid = 0;
 	if (in.vector == X86_TRAP_PF)
 		vcpu->cr2 = in.cr2;
-	dune_inject(vcpu, in.vector, has_error_code(in.vector), in.error_code);
+	dune_inject(vcpu, in.vector, in.error_code);
 	return 0;
 }
 
@@ -399,28 +383,18 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct dune_vcpu *vcpu = file->private_data;
-	void *page;
+	bool stats = vma->vm_pgoff == DUNE_MMAP_STATS >> PAGE_SHIFT;
 
-	if (vma->vm_end - vma->vm_start != PAGE_SIZE)
+	if (vma->vm_end - vma->vm_start != PAGE_SIZE ||
+	    (vma->vm_pgoff != DUNE_MMAP_RUN >> PAGE_SHIFT && !stats))
 		return -EINVAL;
-	switch (vma->vm_pgoff) {
-	case DUNE_MMAP_RUN >> PAGE_SHIFT:
-		if (vma->vm_flags & VM_EXEC)
-			return -EPERM;
-		page = vcpu->run;
-		break;
-	case DUNE_MMAP_STATS >> PAGE_SHIFT:
-		if (vma->vm_flags & (VM_WRITE | VM_EXEC))
-			return -EPERM;
-		dune_vm_flags_mod(vma, 0, VM_MAYWRITE | VM_MAYEXEC);
-		page = vcpu->stats;
-		break;
-	default:
-		return -EINVAL;
-	}
+	if (vma->vm_flags & (stats ? VM_WRITE | VM_EXEC : VM_EXEC))
+		return -EPERM;
 	/* The child of a fork has no business with this vCPU. */
-	dune_vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND, 0);
-	return vm_insert_page(vma, vma->vm_start, virt_to_page(page));
+	dune_vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND,
+			  stats ? VM_MAYWRITE | VM_MAYEXEC : 0);
+	return vm_insert_page(vma, vma->vm_start,
+			      virt_to_page(stats ? (void *)vcpu->stats : vcpu->run));
 }
 
 /* Also of a vCPU that was made in part. */

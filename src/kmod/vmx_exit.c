@@ -87,9 +87,7 @@ static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
 	}
 	x->stat = DUNE_STAT_EXCEPTION;
 	x->vector = info & INTR_INFO_VECTOR_MASK;
-	x->has_error_code = info & INTR_INFO_DELIVER_CODE_MASK;
-	if (x->has_error_code)
-		x->error_code = vmcs_read(VM_EXIT_INTR_ERROR_CODE);
+	x->error_code = vmcs_read(VM_EXIT_INTR_ERROR_CODE);
 	if (x->vector == X86_TRAP_MC)
 		asm volatile("int $18" : : : "memory");
 	if (x->vector != X86_TRAP_DB)
