@@ -143,6 +143,8 @@ struct dune_vcpu {
 	u64 cr8;
 	struct dune_event event;
 	struct dune_exit exit;
+	unsigned int irq;		/* vector that waits, 0: none; any thread sets it */
+	u16 traps;			/* DUNE_TRAP_* */
 
 	int last_cpu;			/* CPU of the last entry, -1 never */
 	s64 tlb_gen;			/* vm->tlb_gen at the last entry */
@@ -174,6 +176,7 @@ struct dune_ops {
 	int gpa_bits;			/* set by check() */
 	int levels;			/* second-stage levels, set by check() */
 	int max_map_level;		/* largest second-stage leaf: 1 4K, 2 2M, 3 1G */
+	u16 traps;			/* DUNE_TRAP_* that can be set, set by check() */
 
 	/* Is everything there?  Says with pr_err() what is missing. */
 	int (*check)(void);
@@ -212,10 +215,11 @@ struct dune_ops {
 	 * One round in guest mode.  IRQs off on entry and on return, the
 	 * vCPU's owner is current, the FPU holds its user registers.  Loads
 	 * the state onto this CPU if it is not there, honours vcpu->flush
-	 * and vcpu->event (both consumed), restores every host register it
+	 * and vcpu->event (both consumed) and delivers vcpu->irq as soon as the
+	 * guest takes interrupts, restores every host register it
 	 * touched but for those of put(), forwards an NMI or a machine check to the host, fills
 	 * vcpu->exit, and turns a delivery that the exit cut short into
-	 * vcpu->event again.
+	 * vcpu->event or ->irq again.
 	 */
 	void (*enter)(struct dune_vcpu *vcpu);
 

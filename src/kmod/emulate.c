@@ -55,11 +55,6 @@ bool dune_cr4_valid(u64 val)
 	       !(val & ~(dune_cr4_allowed() | DUNE_CR4_FIXED));
 }
 
-static void raise_gp(struct dune_vcpu *vcpu)
-{
-	dune_inject(vcpu, X86_TRAP_GP, 0);
-}
-
 /* What the CPU says, less what a Dune process cannot have. */
 static void emulate_cpuid(struct dune_vcpu *vcpu)
 {
@@ -67,34 +62,21 @@ static void emulate_cpuid(struct dune_vcpu *vcpu)
 	u64 cr4 = dune_ops->read_cr(vcpu, 4);
 
 	native_cpuid(&a, &b, &c, &d);
-	switch (leaf) {
-	case 1:
-		c &= ~(BIT(3) | BIT(5) | BIT(6) | BIT(27));	/* MONITOR VMX SMX OSXSAVE */
-		if (cr4 & X86_CR4_OSXSAVE)
-			c |= BIT(27);
-		break;
-	case 7:
-		if ((u32)vcpu->regs.rcx)
-			break;
-		c &= ~(BIT(2) | BIT(4) | BIT(7) | BIT(16));	/* UMIP OSPKE SHSTK LA57 */
-		if (cr4 & X86_CR4_PKE)
-			c |= BIT(4);
-		d &= ~BIT(20);					/* IBT */
-		break;
-	case 0x80000001:
-		c &= ~BIT(2);					/* SVM */
-		break;
-	case 0x8000000a:					/* SVM details */
-		a = 0;
-		b = 0;
-		c = 0;
-		d = 0;
-		break;
+	if (leaf == 1) {			/* MONITOR VMX SMX OSXSAVE */
+		c &= ~(BIT(3) | BIT(5) | BIT(6) | BIT(27));
+		c |= cr4 & X86_CR4_OSXSAVE ? BIT(27) : 0;
+	} else if (leaf == 7 && !(u32)vcpu->regs.rcx) {	/* UMIP OSPKE SHSTK LA57, IBT */
+		c &= ~(BIT(2) | BIT(4) | BIT(7) | BIT(16));
+		c |= cr4 & X86_CR4_PKE ? BIT(4) : 0;
+		d &= ~BIT(20);
+	} else if (leaf == 0x80000001) {	/* SVM */
+		c &= ~BIT(2);
 	}
-	vcpu->regs.rax = a;
-	vcpu->regs.rbx = b;
-	vcpu->regs.rcx = c;
-	vcpu->regs.rdx = d;
+	leaf = leaf == 0x8000000a ? 0 : ~0;	/* SVM's details */
+	vcpu->regs.rax = a & leaf;
+	vcpu->regs.rbx = b & leaf;
+	vcpu->regs.rcx = c & leaf;
+	vcpu->regs.rdx = d & leaf;
 	dune_skip_insn(vcpu);
 }
 
@@ -105,7 +87,7 @@ static void emulate_msr(struct dune_vcpu *vcpu)
 	u64 val = (u32)vcpu->regs.rax | vcpu->regs.rdx << 32;
 
 	if (msr != MSR_EFER || (vcpu->exit.write && val != GUEST_EFER)) {
-		raise_gp(vcpu);
+		dune_inject(vcpu, X86_TRAP_GP, 0);
 		return;
 	}
 	if (!vcpu->exit.write) {
@@ -148,7 +130,7 @@ static void emulate_cr(struct dune_vcpu *vcpu)
 	dune_skip_insn(vcpu);
 	return;
 gp:
-	raise_gp(vcpu);
+	dune_inject(vcpu, X86_TRAP_GP, 0);
 }
 
 /*
@@ -170,7 +152,7 @@ static void emulate_dr(struct dune_vcpu *vcpu)
 	} else if (!(dr == 7 ? *reg & ~(u64)DR7_FIXED_1 : *reg)) {
 		/* clearing what is clear */
 	} else {
-		raise_gp(vcpu);
+		dune_inject(vcpu, X86_TRAP_GP, 0);
 		return;
 	}
 	dune_skip_insn(vcpu);
@@ -236,7 +218,7 @@ static void emulate_mov(struct dune_vcpu *vcpu)
 
 	/* LMSW and prefixes that nobody needs: refused. */
 	if (!x->decoded && !decode_insn(vcpu, &clts)) {
-		raise_gp(vcpu);
+		dune_inject(vcpu, X86_TRAP_GP, 0);
 	} else if (clts) {
 		dune_ops->write_cr(vcpu, 0, dune_ops->read_cr(vcpu, 0) & ~(u64)X86_CR0_TS);
 		dune_skip_insn(vcpu);
@@ -251,12 +233,13 @@ void dune_emulate(struct dune_vcpu *vcpu)
 {
 	struct dune_exit *x = &vcpu->exit;
 
-	if (x->stat == DUNE_STAT_CPUID)
+	if (x->stat == DUNE_STAT_IO ||
+	    (x->stat == DUNE_STAT_CPUID && vcpu->traps & DUNE_TRAP_CPUID))
+		dune_inject(vcpu, X86_TRAP_GP, 0);
+	else if (x->stat == DUNE_STAT_CPUID)
 		emulate_cpuid(vcpu);
 	else if (x->stat == DUNE_STAT_MSR)
 		emulate_msr(vcpu);
-	else if (x->stat == DUNE_STAT_IO)
-		raise_gp(vcpu);
 	else if (x->stat != DUNE_STAT_INSN)
 		emulate_mov(vcpu);
 	else if (x->vector == DUNE_INSN_SKIP)

@@ -62,7 +62,8 @@ static u64 dune_features(void)
 		BOTH(PKU), { X86_FEATURE_GBPAGES, DUNE_FEAT_1GB_PAGES },
 	};
 	/* NX: both vendors' long mode has it here */
-	u64 f = DUNE_FEAT_NX | (dune_has_sys_call ? DUNE_FEAT_FAST_CALLS : 0);
+	u64 f = DUNE_FEAT_NX | (dune_has_sys_call ? DUNE_FEAT_FAST_CALLS : 0) |
+		(u64)dune_ops->traps << DUNE_FEAT_TRAPS_SHIFT;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(map); i++)

@@ -230,6 +230,7 @@ static const struct {
 
 static void svm_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 {
+	unsigned long *icpts = (unsigned long *)to_svm(vcpu)->vmcb->control.intercepts;
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
 	struct vmcb_seg *seg = &s->es;
 	int i, cpl = st->cs & 3;
@@ -249,6 +250,8 @@ static void svm_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	s->dr6 = DR6_RESERVED;
 	s->dr7 = DR7_FIXED_1;
 	s->g_pat = 0x0007040600070406ULL;	/* power-up value, APM 7.8.2 */
+	__assign_bit(INTERCEPT_RDTSC, icpts, st->traps & DUNE_TRAP_RDTSC);
+	__assign_bit(INTERCEPT_RDTSCP, icpts, st->traps & DUNE_TRAP_RDTSC);
 }
 
 static void svm_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
@@ -290,6 +293,11 @@ static void put_event(struct dune_vcpu *vcpu, struct vmcb_control_area *c)
 {
 	struct dune_event *ev = &vcpu->event;
 
+	/* The CPU takes it when the guest lets it, and clears V_IRQ (APM 15.21.4). */
+	if (unlikely(READ_ONCE(vcpu->irq))) {
+		c->int_vector = xchg(&vcpu->irq, 0);
+		c->int_ctl |= V_IRQ_MASK | V_IGN_TPR_MASK;
+	}
 	c->event_inj = 0;
 	if (!ev->valid)
 		return;
@@ -304,17 +312,20 @@ static void put_event(struct dune_vcpu *vcpu, struct vmcb_control_area *c)
 /*
  * An exit in the middle of a delivery: deliver again.  Those that stem from
  * an instruction (INT n, INT3, INTO) are executed again instead: RIP still
- * points at it.
+ * points at it.  (To QEMU's TCG an interrupt is an exception with its vector.)
  */
 static void keep_event(struct dune_vcpu *vcpu, struct vmcb_control_area *c)
 {
-	u32 info = c->exit_int_info;
+	u32 info = c->exit_int_info, type = info & SVM_EXITINTINFO_TYPE_MASK;
 	u8 vector = info & SVM_EXITINTINFO_VEC_MASK;
 
-	if (!(info & SVM_EXITINTINFO_VALID) ||
-	    (info & SVM_EXITINTINFO_TYPE_MASK) != SVM_EXITINTINFO_TYPE_EXEPT ||
-	    vector == X86_TRAP_BP || vector == X86_TRAP_OF)
+	if (!(info & SVM_EXITINTINFO_VALID) || type == SVM_EXITINTINFO_TYPE_SOFT ||
+	    type == SVM_EXITINTINFO_TYPE_NMI || vector == X86_TRAP_BP || vector == X86_TRAP_OF)
 		return;
+	if (vector >= 32) {
+		WRITE_ONCE(vcpu->irq, vector);
+		return;
+	}
 	vcpu->event = (struct dune_event) {
 		.valid = true,
 		.vector = vector,
@@ -386,6 +397,7 @@ static const struct {
 	[SVM_EXIT_HLT] = { DUNE_STAT_HLT, 0, 1 },	[SVM_EXIT_IOIO] = { DUNE_STAT_IO },
 	[SVM_EXIT_INVD] = SKIP,		[SVM_EXIT_WBINVD] = SKIP,
 	[SVM_EXIT_XSETBV] = GP,		[SVM_EXIT_RDPMC] = GP,		[SVM_EXIT_TASK_SWITCH] = GP,
+	[SVM_EXIT_RDTSC] = GP,		[SVM_EXIT_RDTSCP] = GP,
 	[SVM_EXIT_VMRUN] = UD,		[SVM_EXIT_VMLOAD] = UD,		[SVM_EXIT_VMSAVE] = UD,
 	[SVM_EXIT_STGI] = UD,		[SVM_EXIT_CLGI] = UD,		[SVM_EXIT_SKINIT] = UD,
 	[SVM_EXIT_INVLPGA] = UD,	[SVM_EXIT_MONITOR] = UD,	[SVM_EXIT_MWAIT] = UD,
@@ -525,6 +537,7 @@ static u32 svm_leaf_access(u64 entry)
 struct dune_ops dune_svm_ops __ro_after_init = {
 	.name		= "SVM",
 	.vendor		= DUNE_VENDOR_SVM,
+	.traps		= DUNE_TRAP_RDTSC | DUNE_TRAP_CPUID,
 	.check		= svm_check,
 	.setup		= svm_setup,
 	.teardown	= svm_free_cpus,

@@ -43,24 +43,19 @@ bool dune_state_valid(const struct dune_state *st)
 {
 	int cpl = st->cs & 3;
 
-	if (!dune_cr0_valid(st->cr0) || !dune_cr4_valid(st->cr4))
-		return false;
-	if (st->cr3 >> dune_ops->gpa_bits || (!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7))
-		return false;
-	if (!dune_is_canonical(st->fs_base) || !dune_is_canonical(st->gs_base) ||
-	    !dune_is_canonical(st->kernel_gs_base) || !dune_is_canonical(st->gdt_base) ||
-	    !dune_is_canonical(st->idt_base) || !dune_is_canonical(st->tr_base) ||
-	    !dune_is_canonical(st->lstar) || !dune_is_canonical(st->cstar))
-		return false;
-	if (st->gdt_limit > 0xffff || st->idt_limit > 0xffff ||
-	    st->tr_limit > 0xfffff || st->tr_limit < 0x67)
-		return false;
-	/* Selectors: rings 0 and 3, cs and ss agree, none in the LDT. */
-	if ((cpl != 0 && cpl != 3) || (st->ss & 3) != cpl ||
-	    (st->cs | st->ss | st->tr) & 4 || !(st->cs & ~7) || !(st->tr & ~7) ||
-	    st->tr & 3 || st->sfmask >> 32)
-		return false;
-	return true;
+	return dune_cr0_valid(st->cr0) && dune_cr4_valid(st->cr4) &&
+	       !(st->cr3 >> dune_ops->gpa_bits) &&
+	       !(!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7) &&
+	       dune_is_canonical(st->fs_base) && dune_is_canonical(st->gs_base) &&
+	       dune_is_canonical(st->kernel_gs_base) && dune_is_canonical(st->gdt_base) &&
+	       dune_is_canonical(st->idt_base) && dune_is_canonical(st->tr_base) &&
+	       dune_is_canonical(st->lstar) && dune_is_canonical(st->cstar) &&
+	       st->gdt_limit <= 0xffff && st->idt_limit <= 0xffff &&
+	       st->tr_limit <= 0xfffff && st->tr_limit >= 0x67 &&
+	       /* Selectors: rings 0 and 3, cs and ss agree, none in the LDT. */
+	       (cpl == 0 || cpl == 3) && (st->ss & 3) == cpl &&
+	       !((st->cs | st->ss | st->tr) & 4) && st->cs & ~7 && st->tr & ~7 &&
+	       !(st->tr & 3) && !(st->sfmask >> 32) && !(st->traps & ~dune_ops->traps);
 }
 
 /*
@@ -311,6 +306,7 @@ static long vcpu_set_state(struct dune_vcpu *vcpu, const void __user *argp)
 	if (!dune_state_valid(&st))
 		return -EINVAL;
 	vcpu->cr2 = st.cr2;
+	vcpu->traps = st.traps;
 	dune_ops->set_state(vcpu, &st);
 	vcpu->event.valid = false;
 	vcpu->has_state = true;
@@ -325,7 +321,27 @@ static long vcpu_get_state(struct dune_vcpu *vcpu, void __user *argp)
 		return -ENODATA;
 	dune_ops->get_state(vcpu, &st);
 	st.cr2 = vcpu->cr2;
+	st.traps = vcpu->traps;
 	return copy_to_user(argp, &st, sizeof(st)) ? -EFAULT : 0;
+}
+
+/*
+ * A maskable interrupt for the guest, from any thread of the mm.  In guest mode it is
+ * stopped for it; elsewhere the next entry finds it.
+ */
+static long vcpu_interrupt(struct dune_vcpu *vcpu, unsigned long vector)
+{
+	struct task_struct *task;
+
+	if (vector < 32 || vector > 255)
+		return -EINVAL;
+	xchg(&vcpu->irq, vector);	/* a barrier: set before it is looked at who runs */
+	rcu_read_lock();
+	task = pid_task(READ_ONCE(vcpu->owner), PIDTYPE_PID);
+	if (task)
+		kick_process(task);
+	rcu_read_unlock();
+	return 0;
 }
 
 /*
@@ -362,10 +378,14 @@ static loff_t vcpu_llseek(struct file *file, loff_t offset, int whence)
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct dune_vcpu *vcpu = file->private_data;
-	int ret = claim(vcpu, cmd == DUNE_SET_FAST_CALLS);
+	int ret;
 
+	if (cmd == DUNE_INTERRUPT && current->mm == vcpu->vm->mn.mm)
+		return vcpu_interrupt(vcpu, arg);
+	ret = claim(vcpu, cmd == DUNE_SET_FAST_CALLS);
 	if (ret)
 		return ret;
+
 	switch (cmd) {
 	case DUNE_RUN:
 		return arg ? -EINVAL : vcpu_run(vcpu);

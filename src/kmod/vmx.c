@@ -41,6 +41,8 @@
 #define BASIC_TRUE_CTLS	BIT_ULL(55)
 #define CR4_FRED	BIT_ULL(32)
 
+#define RANDOM_EXITING	(SECONDARY_EXEC_RDRAND_EXITING | SECONDARY_EXEC_RDSEED_EXITING)
+
 DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 struct vmx_ctl vmx_ctl __ro_after_init;
 const u32 vmx_own_msrs[NR_MSRS] = { MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK };
@@ -109,9 +111,11 @@ static int vmx_check_controls(void)
 		  CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING |
 		  CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING |
 		  CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
+		  CPU_BASED_RDTSC_EXITING | CPU_BASED_INTR_WINDOW_EXITING |
 		  CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
 		  0, &vmx_ctl.cpu))
 		return missing("MSR bitmaps, secondary controls or I/O exits");
+	vmx_ctl.cpu &= ~(CPU_BASED_RDTSC_EXITING | CPU_BASED_INTR_WINDOW_EXITING);
 	if (vmx_ctl.cpu & (CPU_BASED_CR3_LOAD_EXITING | CPU_BASED_CR3_STORE_EXITING))
 		return missing("true controls: a guest cannot load CR3 by itself");
 
@@ -120,7 +124,7 @@ static int vmx_check_controls(void)
 	 * TPAUSE.  ENCLS would reach enclaves.  XSAVES stays off: at CPL 0 it
 	 * would load supervisor state of the host (LBR, PASID, CET).
 	 */
-	want = SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_ENCLS_EXITING;
+	want = SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_ENCLS_EXITING | RANDOM_EXITING;
 	if (boot_cpu_has(X86_FEATURE_RDTSCP) || boot_cpu_has(X86_FEATURE_RDPID))
 		want |= SECONDARY_EXEC_ENABLE_RDTSCP;
 	if (boot_cpu_has(X86_FEATURE_INVPCID))
@@ -131,6 +135,10 @@ static int vmx_check_controls(void)
 		  SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_WBINVD_EXITING,
 		  want, &vmx_ctl.cpu2))
 		return missing("EPT or WBINVD exits");
+	vmx_ctl.random = vmx_ctl.cpu2 & RANDOM_EXITING;
+	vmx_ctl.cpu2 &= ~RANDOM_EXITING;
+	dune_vmx_ops.traps = DUNE_TRAP_RDTSC | DUNE_TRAP_CPUID |
+			     (vmx_ctl.random ? DUNE_TRAP_RDRAND : 0);
 	if (boot_cpu_has(X86_FEATURE_SGX) && !(vmx_ctl.cpu2 & SECONDARY_EXEC_ENCLS_EXITING))
 		return missing("ENCLS exits, but the CPU has SGX");
 

@@ -27,6 +27,7 @@ struct vmx_vcpu {
 	struct dune_vcpu *vcpu;
 	void *vmcs;
 	u16 vpid;
+	u32 cpu_ctl;		/* CPU_BASED_*, but for the interrupt window */
 	unsigned int enter_flags;	/* VMX_ENTER_* */
 	int cpu;		/* that may cache the VMCS; -1: it is in memory */
 	struct list_head link;	/* vmx_cpu.loaded of that CPU */
@@ -52,6 +53,7 @@ struct vmx_cpu {
 /* Revision and controls, chosen once. */
 struct vmx_ctl {
 	u32 revision, pin, cpu, cpu2, exit, entry;
+	u32 random;		/* of cpu2: RDRAND and RDSEED exit */
 };
 
 /* vmx.c: what check() and setup() found and made, the VMCSs on each CPU */

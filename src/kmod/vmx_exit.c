@@ -106,10 +106,13 @@ static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
  */
 static void keep_event(struct dune_vcpu *vcpu)
 {
-	u32 info = vmcs_read(IDT_VECTORING_INFO_FIELD);
+	u32 info = vmcs_read(IDT_VECTORING_INFO_FIELD), type = info & VECTORING_INFO_TYPE_MASK;
 
-	if (!(info & VECTORING_INFO_VALID_MASK) ||
-	    (info & VECTORING_INFO_TYPE_MASK) != INTR_TYPE_HARD_EXCEPTION)
+	if (!(info & VECTORING_INFO_VALID_MASK))
+		return;
+	if (type == INTR_TYPE_EXT_INTR)
+		WRITE_ONCE(vcpu->irq, info & VECTORING_INFO_VECTOR_MASK);
+	if (type != INTR_TYPE_HARD_EXCEPTION)
 		return;
 	vcpu->event = (struct dune_event) {
 		.valid = true,
@@ -134,7 +137,9 @@ static const u8 counted_exits[] = {
 
 /* Those that are no-ops, #GP and #UD. */
 #define SKIP_EXITS	(BIT_ULL(EXIT_REASON_INVD) | BIT_ULL(EXIT_REASON_WBINVD))
-#define GP_EXITS	(BIT_ULL(EXIT_REASON_XSETBV) | BIT_ULL(EXIT_REASON_RDPMC))
+#define GP_EXITS	(BIT_ULL(EXIT_REASON_XSETBV) | BIT_ULL(EXIT_REASON_RDPMC) |	\
+			 BIT_ULL(EXIT_REASON_RDTSC) | BIT_ULL(EXIT_REASON_RDTSCP) |	\
+			 BIT_ULL(EXIT_REASON_RDRAND) | BIT_ULL(EXIT_REASON_RDSEED))
 #define UD_EXITS	(BIT_ULL(EXIT_GETSEC) | BIT_ULL(EXIT_RSM) |			\
 			 GENMASK_ULL(EXIT_REASON_VMON, EXIT_REASON_VMCLEAR) |		\
 			 BIT_ULL(EXIT_REASON_MWAIT_INSTRUCTION) |			\
@@ -168,6 +173,9 @@ static void decode_exit(struct dune_vcpu *vcpu)
 	u16 reason = x->hw_reason;
 
 	switch (reason) {
+	case EXIT_REASON_INTERRUPT_WINDOW:
+		vmcs_write(CPU_BASED_VM_EXEC_CONTROL, to_vmx(vcpu)->cpu_ctl);
+		fallthrough;
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
 		x->stat = DUNE_STAT_INTERRUPT;
 		return;
@@ -221,6 +229,19 @@ static void put_event(struct dune_event *ev)
 	ev->valid = false;
 }
 
+/* An interrupt: now, or after the exit that says the guest takes one (SDM 26.7.5). */
+static noinline void put_irq(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
+{
+	const u64 shadow = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
+
+	if (vcpu->event.valid || !(vcpu->regs.rflags & X86_EFLAGS_IF) ||
+	    vmcs_read(GUEST_INTERRUPTIBILITY_INFO) & shadow)
+		vmcs_write(CPU_BASED_VM_EXEC_CONTROL, v->cpu_ctl | CPU_BASED_INTR_WINDOW_EXITING);
+	else
+		vmcs_write(VM_ENTRY_INTR_INFO_FIELD,
+			   xchg(&vcpu->irq, 0) | INTR_TYPE_EXT_INTR | INTR_INFO_VALID_MASK);
+}
+
 /*
  * Single-context covers the combined mappings of every VPID and PCID under
  * this EPTP (SDM 28.4.3.1), so no INVVPID is ever needed.
@@ -247,6 +268,8 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 		vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
 		vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 	}
+	if (unlikely(READ_ONCE(vcpu->irq)))
+		put_irq(vcpu, v);
 	if (vcpu->event.valid)
 		put_event(&vcpu->event);
 	if (native_read_cr2() != vcpu->cr2)

@@ -54,9 +54,6 @@ static void init_vmcs(struct dune_vcpu *vcpu)
 		vmcs_write(zero[i], 0);
 
 	vmcs_write(PIN_BASED_VM_EXEC_CONTROL, vmx_ctl.pin);
-	vmcs_write(CPU_BASED_VM_EXEC_CONTROL, vmx_ctl.cpu);
-	vmcs_write(SECONDARY_VM_EXEC_CONTROL,
-		   v->vpid ? vmx_ctl.cpu2 : vmx_ctl.cpu2 & ~SECONDARY_EXEC_ENABLE_VPID);
 	vmcs_write(VM_EXIT_CONTROLS, vmx_ctl.exit);
 	vmcs_write(VM_ENTRY_CONTROLS, vmx_ctl.entry);
 	/* #DB and #AC: see handle_exception() in vcpu.c.  #MC is the host's. */
@@ -186,6 +183,11 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	set_cr4(v, st->cr4);
 	vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
 	vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	v->cpu_ctl = vmx_ctl.cpu | (st->traps & DUNE_TRAP_RDTSC ? CPU_BASED_RDTSC_EXITING : 0);
+	vmcs_write(CPU_BASED_VM_EXEC_CONTROL, v->cpu_ctl);
+	val = vmx_ctl.cpu2 | (st->traps & DUNE_TRAP_RDRAND ? vmx_ctl.random : 0);
+	vmcs_write(SECONDARY_VM_EXEC_CONTROL,
+		   v->vpid ? val : val & ~(u64)SECONDARY_EXEC_ENABLE_VPID);
 	preempt_enable();
 
 	memcpy(v->msr, (void *)st + OWN_MSRS, sizeof(v->msr));

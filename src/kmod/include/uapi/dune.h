@@ -34,6 +34,7 @@
 #define DUNE_FEAT_XSAVE		(1ULL << 7)
 #define DUNE_FEAT_PKU		(1ULL << 8)
 #define DUNE_FEAT_FAST_CALLS	(1ULL << 9)	/* DUNE_SET_FAST_CALLS works: the kernel's doing */
+#define DUNE_FEAT_TRAPS_SHIFT	10		/* from here on: the DUNE_TRAP_* that can be set */
 
 struct dune_info {
 	__u32 abi_version;
@@ -84,8 +85,14 @@ struct dune_state {
 	__u32 gdt_limit, idt_limit, tr_limit;
 	__u16 cs, ss;		/* flat 64-bit segments; the RPL of cs is the CPL */
 	__u16 tr;
-	__u16 pad[5];
+	__u16 traps;		/* DUNE_TRAP_* */
+	__u16 pad[4];
 };
+
+/* dune_state.traps: instructions that raise #GP(0), in any ring */
+#define DUNE_TRAP_RDTSC		(1U << 0)	/* RDTSC and RDTSCP */
+#define DUNE_TRAP_CPUID		(1U << 1)
+#define DUNE_TRAP_RDRAND	(1U << 2)	/* RDRAND and RDSEED */
 
 /*
  * System calls that the module may make itself, as a set of numbers.  It has a
@@ -196,5 +203,6 @@ struct dune_stats {
 #define DUNE_SET_STATE		_IOW(DUNE_IOC_TYPE, 0x11, struct dune_state)
 #define DUNE_GET_STATE		_IOR(DUNE_IOC_TYPE, 0x12, struct dune_state)
 #define DUNE_SET_FAST_CALLS	_IOW(DUNE_IOC_TYPE, 0x13, struct dune_fast_calls)
+#define DUNE_INTERRUPT		_IO(DUNE_IOC_TYPE, 0x14)	/* argument: a vector, 32 .. 255 */
 
 #endif /* _UAPI_DUNE_H */
