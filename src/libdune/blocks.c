@@ -16,9 +16,7 @@
 
 #include "local.h"
 
-#define MAX_BLOCKS	4096
-
-static struct dune_percpu *blocks[MAX_BLOCKS];
+static struct dune_percpu *blocks[DUNE_MAX_BLOCKS];
 static uint32_t nr_blocks;	/* no block lies at this index or above */
 uint32_t __dune_nr_guests;
 
@@ -30,11 +28,12 @@ static bool replace(struct dune_percpu **place, struct dune_percpu *from, struct
 
 static int track(struct dune_percpu *pc)
 {
-	for (uint32_t i = 0; i < MAX_BLOCKS; i++) {
+	for (uint32_t i = 0; i < DUNE_MAX_BLOCKS; i++) {
 		uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
 		if (!replace(&blocks[i], NULL, pc))
 			continue;
+		pc->apic_id = i;
 		while (nr <= i && !__atomic_compare_exchange_n(&nr_blocks, &nr, i + 1, false,
 							       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			;
@@ -165,6 +164,7 @@ int __dune_vcpu_create(struct dune_percpu *pc)
 		return (int)ret;
 	}
 	pc->vcpu_fd = (int)fd;
+	__dune_apic_set(pc->apic_id, (int)fd);
 	return 0;
 }
 
@@ -212,6 +212,8 @@ void __dune_block_forget(struct dune_percpu *pc)
 {
 	int fd = pc->vcpu_fd;
 
+	if (fd >= 0)
+		__dune_apic_set(pc->apic_id, -1);
 	pc->vcpu_fd = -1;
 	untrack(pc);
 	if (fd >= 0)
@@ -263,6 +265,7 @@ void __dune_forget_parent(struct dune_percpu *own)
 		if (pc->vcpu_fd >= 0 && !shared)
 			__dune_own3(SYS_close, pc->vcpu_fd, 0, 0);
 		pc->vcpu_fd = -1;
+		__dune_apic_set(i, -1);
 		if (pc != own) {
 			replace(&blocks[i], pc, NULL);
 			__dune_own3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);

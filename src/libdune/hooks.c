@@ -6,9 +6,9 @@
  */
 #include <sys/syscall.h>
 
+#include "libdune/cpu-x86.h"
 #include "local.h"
 
-#define MSR_LSTAR	0xc0000082U
 #define XSAVE_HEADER	512
 #define XSAVE_HEADER_SIZE	64
 
@@ -23,10 +23,7 @@ bool __dune_hooked(void)
 
 static uint64_t read_lstar(void)
 {
-	uint32_t low, high;
-
-	__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(MSR_LSTAR));
-	return (uint64_t)high << 32 | low;
+	return native_read_msr(MSR_LSTAR);
 }
 
 /* The child of a hooked thread has its parent's LSTAR: so that is what tells. */
@@ -37,10 +34,7 @@ bool __dune_hook_gate_set(void)
 
 static void write_lstar(const char *gate)
 {
-	uint64_t value = (uint64_t)gate;
-
-	__asm__ volatile("wrmsr" : : "c"(MSR_LSTAR), "a"((uint32_t)value),
-			 "d"((uint32_t)(value >> 32)) : "memory");
+	wrmsrl(MSR_LSTAR, (uint64_t)gate);
 }
 
 static const char *plain_gate(const struct dune_percpu *pc)

@@ -228,10 +228,19 @@ struct dune_trap_way {
 };
 struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what);
 void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_percpu *pc);
+void __dune_insn_watch(void);
 uint64_t __dune_trap_recheck(uint64_t rip);
 const struct dune_tf *__dune_trap_returning(struct dune_percpu *pc, uint64_t rip, uint64_t rsp);
 extern dune_intr_cb __dune_intr_call[];
 extern dune_pgflt_cb __dune_pgflt_call;
+
+/* apic.c */
+extern bool __dune_apic_used;	/* somebody has sent an interrupt */
+void __dune_apic_set(uint32_t id, int fd);
+bool __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf);
+
+/* insn.c */
+bool __dune_insn_fault(struct dune_tf *tf);
 
 /* foreign.c */
 bool __dune_foreign_hypercall(struct dune_percpu *pc);

@@ -209,7 +209,7 @@ static struct page *take_from(uint64_t c)
 	struct page *pg = ch->list;
 
 	if (pg)
-		ch->list = pg->link;
+		ch->list = pg->link.sle_next;
 	else if (ch->unused < CHUNK_PAGES)
 		pg = &pages[c * CHUNK_PAGES + ch->unused++];
 	else
@@ -269,7 +269,7 @@ static void give_small(uint64_t c, struct page *pg)
 {
 	struct chunk *ch = &chunks[c];
 
-	pg->link = ch->list;
+	pg->link.sle_next = ch->list;
 	ch->list = pg;
 	ch->free++;
 	set_with_free(c, true);

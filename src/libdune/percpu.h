@@ -137,6 +137,12 @@
  */
 #define DUNE_VEC_KICK			9
 
+/* The module delivers it when interrupts of other threads wait: see apic.c. */
+#define DUNE_VEC_IPI			255
+
+/* Threads in Dune mode. */
+#define DUNE_MAX_BLOCKS			4096
+
 /*
  * Ring 3 runs with IOPL 1 and everything else with IOPL 0.  Ring 3 cannot change
  * the field (SDM 6.8 of volume 1, APM 3.1.4), so r11 tells the system-call gate,
@@ -240,6 +246,7 @@ struct dune_percpu {
 	uint64_t floor_normal;
 	uint64_t irq_waits[4];		/* a bit per vector */
 	uint32_t irqs;			/* there is one */
+	uint32_t apic_id;		/* its place in the registry of blocks */
 	uint32_t ring_gate;		/* LSTAR is a gate that knows of ring 3 */
 	uint32_t hooking;		/* a hook of hooks.c is at work */
 	uint32_t replays;		/* of one and the same refused access */

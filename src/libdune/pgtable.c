@@ -190,7 +190,7 @@ int __dune_map_range(uint64_t va, uint64_t len)
 	if (ret || !__atomic_load_n(&__dune_clones, __ATOMIC_ACQUIRE))
 		return ret;
 	__dune_vm_lock();
-	for (struct page *pg = __dune_clones; pg; pg = pg->link)
+	for (struct page *pg = __dune_clones; pg; pg = pg->link.sle_next)
 		for (uint64_t at = va & ~(GIB - 1); at < end && !ret; at += GIB)
 			ret = __dune_map_gib_in(dune_page2va(pg), at, true);
 	__dune_vm_unlock();

@@ -7,10 +7,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "libdune/cpu-x86.h"
 #include "local.h"
-
-#define MSR_LSTAR	0xc0000082U
-#define MSR_SFMASK	0xc0000084U
 
 /* What SYSCALL clears: TF DF IOPL NT AC.  The gate restores them for ring 0. */
 #define SFMASK_GATE	0x00047500U
@@ -48,12 +46,6 @@ static uint64_t read_fs(void)
 static void write_fs(uint64_t base)
 {
 	__asm__ volatile("wrfsbase %0" : : "r"(base) : "memory");
-}
-
-static void write_msr(uint32_t msr, uint64_t value)
-{
-	__asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
-			 : "memory");
 }
 
 /* In [@first, @end)? */
@@ -149,9 +141,9 @@ static void prepare(struct dune_percpu *pc)
 
 	if (!pc->user_fs)
 		pc->user_fs = read_fs();
-	write_msr(MSR_SFMASK, SFMASK_GATE);
+	wrmsrl(MSR_SFMASK, SFMASK_GATE);
 	if (!__dune_hook_gate_set())
-		write_msr(MSR_LSTAR, (uint64_t)gate);
+		wrmsrl(MSR_LSTAR, (uint64_t)gate);
 	pc->ring_gate = 1;
 }
 

@@ -11,8 +11,6 @@
 
 #include "vm.h"
 
-#define CR4_PGE		(1UL << 7)
-#define CR4_PCIDE	(1UL << 17)
 #define MAX_INVLPG	32	/* of more pages, all entries go */
 
 uint32_t __dune_vm_mutex;

@@ -14,6 +14,7 @@
 #define T_DF		8
 #define NR_EXCEPTIONS	32
 #define RED_ZONE	128
+#define RFLAGS_IF	0x200
 
 /* Plain words, written and read whole: handlers may change at any time. */
 static dune_pgflt_cb pgflt_handler;
@@ -24,6 +25,7 @@ dune_intr_cb __dune_intr_handler[256];
  * something; for the others only what the program registered.
  */
 static void page_fault(uintptr_t addr, uint64_t fec, struct dune_tf *tf);
+static bool watches_insns;
 
 dune_intr_cb __dune_intr_call[NR_EXCEPTIONS];
 dune_pgflt_cb __dune_pgflt_call = page_fault;
@@ -33,6 +35,18 @@ static void page_fault(uintptr_t addr, uint64_t fec, struct dune_tf *tf)
 	if (__dune_window_fault(addr, fec))
 		return;
 	__dune_trap(tf, T_PF, addr, NULL);
+}
+
+/* Of a process that called dune_trap_insn(). */
+static void general_protection(struct dune_tf *tf)
+{
+	__dune_trap(tf, T_GP, 0, NULL);
+}
+
+void __dune_insn_watch(void)
+{
+	__atomic_store_n(&watches_insns, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&__dune_intr_call[T_GP], general_protection, __ATOMIC_RELEASE);
 }
 
 /* The handler for the vector wins over the one for page faults. */
@@ -50,7 +64,7 @@ DUNE_EXPORT int dune_register_intr_handler(int vec, dune_intr_cb cb)
 	if (vec < 0 || vec > 255)
 		return -EINVAL;
 	__atomic_store_n(&__dune_intr_handler[vec], cb, __ATOMIC_RELEASE);
-	if (vec < NR_EXCEPTIONS)
+	if (vec < NR_EXCEPTIONS && !(vec == T_GP && watches_insns))
 		__atomic_store_n(&__dune_intr_call[vec], cb, __ATOMIC_RELEASE);
 	choose_pgflt_call();
 	return 0;
@@ -240,7 +254,18 @@ struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 				       (void *)((to - __dune_fpu_size) & ~63ULL) };
 }
 
-/* The interrupts that were put off, in the order of their vectors, highest first. */
+static void interrupt(struct dune_percpu *pc, struct dune_tf *tf, unsigned int vec)
+{
+	dune_intr_cb cb = __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
+
+	if (!(vec == DUNE_VEC_IPI && __dune_apic_interrupt(pc, tf)) && cb)
+		cb(tf);
+}
+
+/*
+ * The interrupts that were put off, in the order of their vectors, highest first.  They
+ * leave IF as it was to the exception that comes after them.
+ */
 static void late_interrupts(struct dune_percpu *pc, struct dune_tf *tf)
 {
 	__atomic_store_n(&pc->irqs, 0, __ATOMIC_RELEASE);
@@ -249,14 +274,13 @@ static void late_interrupts(struct dune_percpu *pc, struct dune_tf *tf)
 
 		while (waits) {
 			int bit = 63 - __builtin_clzl(waits);
-			dune_intr_cb cb = __atomic_load_n(&__dune_intr_handler[i * 64 + bit],
-							  __ATOMIC_ACQUIRE);
 
 			waits &= ~(1ULL << bit);
-			if (cb)
-				cb(tf);
+			interrupt(pc, tf, (unsigned int)(i * 64 + bit));
 		}
 	}
+	if (tf->rflags & RFLAGS_IF)
+		__asm__ volatile("sti" : : : "memory");
 }
 
 /*
@@ -270,13 +294,17 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_per
 
 	if (pc && pc->irqs)
 		late_interrupts(pc, tf);
-	if (vec == DUNE_VEC_NONE)
+	if (vec == DUNE_VEC_NONE || (vec == DUNE_VEC_IPI && __dune_apic_interrupt(pc, tf)))
+		return;
+	if (vec == T_GP && watches_insns && __dune_insn_fault(tf))
 		return;
 	cb = __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
 	if (cb) {
 		cb(tf);
 		return;
 	}
+	if (vec == DUNE_VEC_IPI && __dune_apic_used)	/* meant for a thread that has ended */
+		return;
 	pgflt = __atomic_load_n(&pgflt_handler, __ATOMIC_ACQUIRE);
 	if (vec == T_PF && pgflt) {
 		pgflt(cr2, tf->err, tf);

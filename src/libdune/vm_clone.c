@@ -22,9 +22,9 @@ static void drop_all(struct vm_op *op)
 
 static void forget_clone(struct page *pg)
 {
-	for (struct page **at = &__dune_clones; *at; at = &(*at)->link) {
+	for (struct page **at = &__dune_clones; *at; at = &(*at)->link.sle_next) {
 		if (*at == pg) {
-			*at = pg->link;
+			*at = pg->link.sle_next;
 			return;
 		}
 	}
@@ -102,7 +102,7 @@ DUNE_EXPORT ptent_t *dune_vm_clone(ptent_t *root)
 	}
 	if (to) {
 		pg = dune_pa2page(pt_entry(to) - PT_TABLE);
-		pg->link = __dune_clones;
+		pg->link.sle_next = __dune_clones;
 		__atomic_store_n(&__dune_clones, pg, __ATOMIC_RELEASE);
 		__dune_spares_fill();
 	}

@@ -201,7 +201,7 @@ void __dune_drop(struct vm_op *op, ptent_t old, int level, uint64_t va)
 	}
 	pg = __dune_owned_page(old, entry_start(va, level));
 	if (pg && pg->ref && !__atomic_sub_fetch(&pg->ref, 1, __ATOMIC_ACQ_REL)) {
-		pg->link = op->dead;
+		pg->link.sle_next = op->dead;
 		op->dead = pg;
 	}
 }
@@ -223,7 +223,7 @@ void __dune_op_done(struct vm_op *op, uint64_t first, uint64_t last)
 	while (op->dead) {
 		struct page *pg = op->dead;
 
-		op->dead = pg->link;
+		op->dead = pg->link.sle_next;
 		__dune_page_give(pg);
 	}
 	if (__dune_clones)

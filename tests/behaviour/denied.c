@@ -17,9 +17,6 @@
 
 #define CR4_VMXE	(1UL << 13)
 #define CR4_SMXE	(1UL << 14)
-#define CR0_TS		(1UL << 3)
-#define CR0_WP		(1UL << 16)
-#define CR0_CD		(1UL << 30)
 #define DR7_WATCH_WRITE	(0x400UL | 1UL << 0 | 1UL << 16 | 3UL << 18)	/* DR0, 4 bytes */
 
 static uint64_t exits(enum dune_stat stat)

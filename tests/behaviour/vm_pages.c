@@ -117,7 +117,7 @@ static void end_of_pool(void)
 	int ret;
 
 	while ((pg = dune_page_alloc_order(DUNE_ORDER_2M))) {
-		pg->link = last;
+		pg->link.sle_next = last;
 		last = pg;
 		n++;
 	}
@@ -134,7 +134,7 @@ static void end_of_pool(void)
 	ktap_ok(clone == NULL, "clone: NULL");
 	while (last) {
 		pg = last;
-		last = pg->link;
+		last = pg->link.sle_next;
 		dune_page_free(pg);
 	}
 	ktap_eq(dune_vm_map_pages(pgroot, va, 1, PERM_R | PERM_W), 0, "and with free pages all works again");

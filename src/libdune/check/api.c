@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Compiles as C and as C++ and runs without /dev/dune: the layouts that are
- * part of the interface, and the errors that come before a device is needed.
+ * Compiles as C and as C++ and runs without /dev/dune: how the interface is used, and the
+ * errors that come before a device is needed.  Names and layouts are in names.c.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -18,22 +18,8 @@
 #define ASSERT(what) _Static_assert(what, #what)
 #endif
 
-ASSERT(sizeof(struct dune_tf) == 168);
-ASSERT(offsetof(struct dune_tf, rax) == 112);
-ASSERT(offsetof(struct dune_tf, err) == 120);
-ASSERT(offsetof(struct dune_tf, rip) == 128);
-ASSERT(offsetof(struct dune_tf, rsp) == 152);
-ASSERT(GD_KT == 0x10 && GD_KD == 0x18 && GD_UD == 0x28 && GD_UT == 0x30 && GD_TSS == 0x38);
-
-ASSERT(sizeof(struct page) == 16 && sizeof(ptent_t) == 8);
-ASSERT(PTE_ADDR(~0UL) == 0x000ffffffffff000UL && PTE_FLAGS(~0UL) == 0xfff0000000000fffUL);
-ASSERT(PDX(3, 0x0000123456789abcUL) == 0x24 && PDX(0, 0x0000123456789abcUL) == 0x189);
-ASSERT(PGSIZE == 4096 && BIG_PGSIZE == 2UL << 20 && PGADDR(0x1234) == 0x1000 && PGOFF(0x1234) == 0x234);
-ASSERT(PERM_R == 1 && PERM_W == 2 && PERM_X == 4 && PERM_U == 8 && PERM_UC == 0x10 && PERM_COW == 0x20);
-ASSERT(PERM_BIG == 0x100 && PERM_BIG_1GB == 0x200 && PERM_USR3 == 0x4000);
-ASSERT(CREATE_NONE == 0 && CREATE_BIG_1GB == 3);
-ASSERT(PTE_COW == 0x200 && PTE_USR1 == 1UL << 62 && PTE_NX == 1UL << 63 && CR3_NOFLUSH == 1UL << 63);
-ASSERT(PAGEBASE == 0x200000000UL && MAX_PAGES == 1UL << 20);
+ASSERT(PERM_USR3 == 0x4000 && DUNE_PERCPU_SIZE == 512);
+ASSERT(sizeof(struct fpu_area) % 64 == 0 && sizeof(struct fpu_area) >= 2688);
 
 /* Of the types that programs pass them around as. */
 typedef int (*mprotect_fn)(ptent_t *root, void *va, size_t len, int perm);
@@ -63,17 +49,6 @@ void use_tables(void *va)
 	dune_flush_tlb();
 	dune_vm_free(root);
 }
-
-ASSERT(sizeof(struct fpu_area) % 64 == 0 && sizeof(struct fpu_area) >= 2688);
-ASSERT(offsetof(struct xsave_area, header) == 512 && offsetof(struct xsave_area, ymm_regs) == 576);
-ASSERT(offsetof(struct fxsave_area, mxcsr) == 24 && offsetof(struct fxsave_area, xmm_regs) == 160);
-ASSERT(offsetof(struct dune_elf, hdr) == 24 && offsetof(struct dune_elf, phdr) == 88);
-ASSERT(offsetof(struct dune_procmap_entry, path) == 32);
-ASSERT(PROCMAP_TYPE_UNKNOWN == 0 && PROCMAP_TYPE_FILE == 1 && PROCMAP_TYPE_ANONYMOUS == 2 &&
-       PROCMAP_TYPE_HEAP == 3 && PROCMAP_TYPE_STACK == 4 && PROCMAP_TYPE_VSYSCALL == 5 &&
-       PROCMAP_TYPE_VDSO == 6 && PROCMAP_TYPE_VVAR == 7);
-ASSERT(GPA_STACK_SIZE + GPA_MAP_SIZE == 1UL << 36 && LG_ALIGN(1UL) == 1UL << 30);
-ASSERT(DUNE_PERCPU_SIZE == 512);
 
 static unsigned int mappings, of_stack;
 
@@ -153,6 +128,9 @@ int main(void)
 	bad += expect("enter before init", dune_enter(), -EINVAL);
 	bad += expect("files", use_files(), 0);
 	bad += expect("enter_ex without a block", dune_enter_ex(NULL), -EINVAL);
+	bad += expect("APIC ID", (int)dune_apic_id(), -1);
+	bad += expect("interrupt for nobody", dune_send_interrupt(0x40, 0), -ESRCH);
+	bad += expect("trapped instructions", dune_trap_insn(0, NULL), -EINVAL);
 	bad += expect("hooks", dune_hook_syscalls(before, after), 0);
 	bad += expect("no hooks", dune_hook_syscalls(NULL, NULL), 0);
 	bad += expect("signal 0", dune_register_signal_handler(0, on_divide), -EINVAL);

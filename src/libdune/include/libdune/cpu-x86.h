@@ -6,7 +6,7 @@
 #ifndef LIBDUNE_CPU_X86_H
 #define LIBDUNE_CPU_X86_H
 
-#include <stdint.h>
+#include "regs-x86.h"
 
 #define T_DIVIDE	0	/* #DE */
 #define T_DEBUG		1	/* #DB */
@@ -27,10 +27,39 @@
 #define T_MCHK		18	/* goes to the host, never to a handler */
 #define T_SIMDERR	19	/* #XM */
 
-/* SDM volume 4, APM appendix A. */
+/* A vector that the CPU does not use; system calls do not come at it here. */
+#define T_SYSCALL	48
+
+typedef uint64_t u64;
+
+/* The operand of LGDT, LIDT, SGDT and SIDT (SDM 3.5.1). */
+struct tptr {
+	uint16_t limit;
+	uint64_t base;
+} __attribute__((packed));
+
+/* A gate of the IDT in pieces, and its type byte (SDM 6.14.1, APM 4.8.4). */
+#define IDT_ENTRIES		256
+#define IDTD_P			(1 << 7)
+#define IDTD_CPL3		(3 << 5)
+#define IDTD_TRAP_GATE		0xf
+#define IDTD_INTERRUPT_GATE	0xe
+
+struct idtd {
+	uint16_t low;
+	uint16_t selector;
+	uint8_t ist;
+	uint8_t type;
+	uint16_t middle;
+	uint32_t high;
+	uint32_t zero;
+} __attribute__((packed)) __attribute__((aligned));
+
+/* SDM volume 4, APM appendix A; others are in regs-x86.h. */
+#define MSR_STAR		0xc0000081
 #define MSR_LSTAR		0xc0000082	/* where SYSCALL goes */
-#define MSR_FS_BASE		0xc0000100
-#define MSR_GS_BASE		0xc0000101
+#define MSR_CSTAR		0xc0000083
+#define MSR_SFMASK		0xc0000084	/* the flags that it clears */
 #define MSR_KERNEL_GS_BASE	0xc0000102
 
 /*

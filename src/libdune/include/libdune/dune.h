@@ -43,9 +43,11 @@
 #include <sys/types.h>
 
 #include "../kern/dune.h"
+#include "apic.h"
 #include "elf.h"
 #include "fpu.h"
 #include "hooks.h"
+#include "insn.h"
 #include "procmap.h"
 #include "types.h"
 #include "uapi/dune.h"
@@ -64,13 +66,14 @@ extern "C" {
 #define GD_UD	0x28
 #define GD_UT	0x30
 #define GD_TSS	0x38
+#define GD_TSS2	0x40		/* its second half */
+#define NR_GDT_ENTRIES	9	/* up to there; libdune has others behind them */
 
-/* Error code of a page fault (SDM 4.7, APM 8.4.2). */
-#define FEC_P	0x01	/* the page is present, the access is not allowed */
-#define FEC_W	0x02	/* a write */
-#define FEC_U	0x04	/* from ring 3 */
-#define FEC_RSV	0x08	/* a reserved bit is set in a page-table entry */
-#define FEC_I	0x10	/* an instruction fetch */
+/*
+ * Once the vector of signal 0.  Signals are no vectors here, and nothing comes at these:
+ * see dune_register_signal_handler().
+ */
+#define DUNE_SIGNAL_INTR_BASE	200
 
 /*
  * A trap frame: the interrupted registers, as libdune stored them and as it

@@ -4,6 +4,7 @@
 #define LIBDUNE_MMU_X86_H
 
 #include "types.h"
+#include "regs-x86.h"
 
 #define PGSHIFT		12
 #define PGSIZE		(1UL << PGSHIFT)
@@ -27,7 +28,8 @@
 #define NPTENTRIES	(1 << NPTBITS)
 #define NPTLVLS		3
 #define PDSHIFT(n)	(PGSHIFT + NPTBITS * (n))
-#define PDX(n, la)	(((uintptr_t)(la) >> PDSHIFT(n)) & (NPTENTRIES - 1))
+#define PDXMASK		(NPTENTRIES - 1)
+#define PDX(n, la)	(((uintptr_t)(la) >> PDSHIFT(n)) & PDXMASK)
 #define PDADDR(n, i)	((uintptr_t)(i) << PDSHIFT(n))
 
 #define PTE_P		0x001UL		/* present */
@@ -37,11 +39,13 @@
 #define PTE_PCD		0x010UL		/* uncached */
 #define PTE_A		0x020UL		/* accessed: set by the CPU */
 #define PTE_D		0x040UL		/* written to: set by the CPU */
-#define PTE_PS		0x080UL		/* a 2 MB or 1 GB page; PAT in a 4 KB entry */
+#define PTE_PS		0x080UL		/* a 2 MB or 1 GB page */
 #define PTE_G		0x100UL		/* stays at a load of CR3 */
 #define PTE_COW		0x200UL		/* software: copy when it is written to */
-#define PTE_AVAIL	0x200UL
-#define PTE_PAT		0x080UL
+#define PTE_AVAIL	0xe00UL		/* three bits that the CPU leaves alone; PTE_COW is one */
+#define PTE_AVAIL2	(0x7ffUL << 52)	/* eleven more, of which libdune has two, see below */
+#define PTE_PAT		0x080UL		/* of a 4 KB entry, where PTE_PS is in others */
+#define PTE_PAT_PS	0x1000UL	/* of a larger one */
 #define PTE_USR1	(1UL << 62)	/* software, the program's */
 #define PTE_USR2	(1UL << 61)
 #define PTE_USR3	(1UL << 60)

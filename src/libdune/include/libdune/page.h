@@ -29,9 +29,18 @@ extern "C" {
 #define DUNE_ORDER_2M	9
 #define DUNE_ORDER_1G	18
 
+/* The link of a list of pages and its head, as <sys/queue.h> has them (SLIST_*). */
+typedef struct {
+	struct page *sle_next;
+} page_entry_t;
+
+struct page_head {
+	struct page *slh_first;
+};
+
 /* A page of the pool.  One of 2 MB or 1 GB is known by the first of its 4 KB pages. */
 struct page {
-	struct page *link;	/* libdune's */
+	page_entry_t link;	/* the owner's, while it has the page */
 	uint64_t ref;		/* 0: free.  Of a larger page: in the first */
 };
 

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Interrupts between threads: see apic.h of the public headers.
+ *
+ * A sender sets a bit in the receiver's words and, if it is the first to do so, has the
+ * module interrupt its vCPU with DUNE_VEC_IPI.  The trap entry of that vector
+ * takes the bits.  The words are in a table of their own and not in the thread's block,
+ * which may be gone while somebody sends.
+ *
+ * Lean code.
+ */
+#include <errno.h>
+#include <sys/syscall.h>
+
+#include "local.h"
+
+#define FIRST_VECTOR	32
+#define MAX_CPUS	8192	/* CONFIG_NR_CPUS at most */
+
+static struct apic {
+	uint64_t waits[4];	/* a bit per vector */
+	uint32_t announced;	/* DUNE_VEC_IPI is on its way, or about to be */
+	int32_t vcpu_fd;	/* + 1; 0: no thread */
+} __attribute__((aligned(64))) apics[DUNE_MAX_BLOCKS];
+
+static uint32_t cpus[MAX_CPUS];		/* ID + 1 */
+bool __dune_apic_used;
+
+/* @fd: -1: there is no such vCPU any more. */
+void __dune_apic_set(uint32_t id, int fd)
+{
+	struct apic *a = &apics[id];
+
+	__atomic_store_n(&a->vcpu_fd, 0, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < 4; i++)
+		__atomic_store_n(&a->waits[i], 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&a->announced, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&a->vcpu_fd, fd + 1, __ATOMIC_SEQ_CST);
+}
+
+/* Somebody is told once about any number of bits. */
+static int announce(struct apic *a, int fd)
+{
+	long ret;
+
+	if (__atomic_exchange_n(&a->announced, 1, __ATOMIC_SEQ_CST))
+		return 0;
+	ret = __dune_syscall3(SYS_ioctl, fd, DUNE_INTERRUPT, DUNE_VEC_IPI);
+	if (!ret)
+		return 0;
+	__atomic_store_n(&a->announced, 0, __ATOMIC_SEQ_CST);
+	return -ESRCH;		/* it is gone, with its descriptor */
+}
+
+static struct apic *own(void)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+
+	return pc ? &apics[pc->apic_id] : NULL;
+}
+
+static bool take(struct apic *a, unsigned int *vector)
+{
+	for (int i = 3; i >= 0; i--) {
+		uint64_t waits = __atomic_load_n(&a->waits[i], __ATOMIC_SEQ_CST);
+
+		if (waits) {
+			unsigned int bit = 63 - (unsigned int)__builtin_clzl(waits);
+
+			__atomic_fetch_and(&a->waits[i], ~(1ULL << bit), __ATOMIC_SEQ_CST);
+			*vector = (unsigned int)i * 64 + bit;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * DUNE_VEC_IPI, on the handler's stack.  False: nobody announced it, so it is an INT
+ * instruction.  True: IF is clear, and IRETQ sets it again.
+ */
+bool __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf)
+{
+	struct apic *a = &apics[pc->apic_id];
+	unsigned int vector;
+
+	if (!__atomic_exchange_n(&a->announced, 0, __ATOMIC_SEQ_CST))
+		return false;
+	__asm__ volatile("cli" : : : "memory");
+	while (take(a, &vector)) {
+		dune_intr_cb cb = __atomic_load_n(&__dune_intr_handler[vector], __ATOMIC_ACQUIRE);
+
+		if (cb)
+			cb(tf);
+		__asm__ volatile("cli" : : : "memory");	/* whatever it did */
+	}
+	return true;
+}
+
+DUNE_EXPORT uint32_t dune_apic_id(void)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+
+	return pc ? pc->apic_id : DUNE_APIC_NONE;
+}
+
+DUNE_EXPORT void dune_apic_init_rt_entry(void)
+{
+	struct dune_percpu *pc = __dune_this_percpu();
+	unsigned int cpu;
+
+	if (pc && !__dune_syscall3(SYS_getcpu, &cpu, 0, 0) && cpu < MAX_CPUS)
+		__atomic_store_n(&cpus[cpu], pc->apic_id + 1, __ATOMIC_RELEASE);
+}
+
+DUNE_EXPORT uint32_t dune_apic_id_for_cpu(uint32_t cpu, bool *error)
+{
+	uint32_t id = cpu < MAX_CPUS ? __atomic_load_n(&cpus[cpu], __ATOMIC_ACQUIRE) : 0;
+
+	if (error)
+		*error = !id;
+	return cpu < MAX_CPUS ? id - 1 : 0;
+}
+
+DUNE_EXPORT int dune_send_interrupt(unsigned int vector, uint32_t apic_id)
+{
+	struct apic *a;
+	int fd;
+
+	if (vector < FIRST_VECTOR || vector > 255)
+		return -EINVAL;
+	if (apic_id >= DUNE_MAX_BLOCKS)
+		return -ESRCH;
+	a = &apics[apic_id];
+	__dune_apic_used = true;
+	fd = __atomic_load_n(&a->vcpu_fd, __ATOMIC_ACQUIRE) - 1;
+	if (fd < 0)
+		return -ESRCH;
+	__atomic_fetch_or(&a->waits[vector / 64], 1ULL << vector % 64, __ATOMIC_SEQ_CST);
+	return announce(a, fd);
+}
+
+DUNE_EXPORT void dune_apic_send_ipi(uint8_t vector, uint32_t apic_id)
+{
+	dune_send_interrupt(vector, apic_id);
+}
+
+/* What waits is announced again: the handler may be one that never returns. */
+DUNE_EXPORT void dune_apic_eoi(void)
+{
+	struct apic *a = own();
+
+	if (!a)
+		return;
+	for (int i = 0; i < 4; i++)
+		if (__atomic_load_n(&a->waits[i], __ATOMIC_SEQ_CST)) {
+			announce(a, a->vcpu_fd - 1);
+			return;
+		}
+}
+
+DUNE_EXPORT void dune_control_guest_ints(bool on)
+{
+	if (!dune_in_guest())
+		return;
+	if (on)
+		__asm__ volatile("sti" : : : "memory");
+	else
+		__asm__ volatile("cli" : : : "memory");
+}
