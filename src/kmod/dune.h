@@ -193,7 +193,11 @@ struct dune_ops {
 	int (*cpu_on)(void);
 	void (*cpu_off)(void);
 
-	/* A vCPU's own structures; the VM's table exists already. */
+	/*
+	 * A vCPU's own structures; the VM's table exists already.  What a
+	 * vcpu_init() that fails has made in part, vcpu_free() takes if
+	 * vcpu->arch is set.
+	 */
 	int (*vcpu_init)(struct dune_vcpu *vcpu);
 	void (*vcpu_free)(struct dune_vcpu *vcpu);
 

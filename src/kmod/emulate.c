@@ -121,8 +121,7 @@ static void emulate_cr(struct dune_vcpu *vcpu)
 			vcpu->cr8 = *reg;
 	} else if (!x->write) {
 		*reg = dune_ops->read_cr(vcpu, x->cr);
-	} else if ((x->cr == 0 && dune_cr0_valid(*reg)) ||
-		   (x->cr == 4 && cr4_valid(vcpu, *reg))) {
+	} else if ((x->cr == 0 && dune_cr0_valid(*reg)) || (x->cr == 4 && cr4_valid(vcpu, *reg))) {
 		dune_ops->write_cr(vcpu, x->cr, x->cr == 4 ? *reg & ~(u64)X86_CR4_MCE : *reg);
 	} else {
 		goto gp;

@@ -96,9 +96,7 @@ static long dune_map_window(struct dune_vm *vm, struct dune_window __user *argp)
 	if (copy_from_user(&win, argp, sizeof(win)))
 		return -EFAULT;
 	ret = dune_vm_map_window(vm, win.hva, &win);
-	if (ret)
-		return ret;
-	return copy_to_user(argp, &win, sizeof(win)) ? -EFAULT : 0;
+	return ret ?: copy_to_user(argp, &win, sizeof(win)) ? -EFAULT : 0;
 }
 
 static long dune_set_windows(struct dune_vm *vm, const void __user *argp)

@@ -36,6 +36,7 @@
 
 struct svm_vcpu {
 	struct vmcb *vmcb;
+	u64 vmcb_pa;
 	u64 asid_gen;		/* of the CPU in vcpu->last_cpu */
 	u64 last_rip;		/* as the guest left it */
 };
@@ -43,6 +44,7 @@ struct svm_vcpu {
 struct svm_cpu {
 	void *hsave;		/* VMRUN's own save area */
 	void *host_vmcb;	/* VMSAVE and VMLOAD of host state */
+	u64 host_pa;
 	u64 asid_gen;
 	u32 next_asid;
 	u64 old_hsave;
@@ -131,6 +133,7 @@ static int svm_setup(void)
 		sc->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
 		if (!sc->hsave || !sc->host_vmcb)
 			goto nomem;
+		sc->host_pa = __sme_set(__pa(sc->host_vmcb));
 	}
 	return 0;
 nomem:
@@ -168,14 +171,13 @@ static void svm_cpu_off(void)
 static int svm_vcpu_init(struct dune_vcpu *vcpu)
 {
 	static const u8 intercepts[] = {
-		INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT,
-		INTERCEPT_CPUID, INTERCEPT_RSM, INTERCEPT_INVD, INTERCEPT_WBINVD,
-		INTERCEPT_HLT, INTERCEPT_INVLPGA, INTERCEPT_IOIO_PROT,
-		INTERCEPT_MSR_PROT, INTERCEPT_TASK_SWITCH, INTERCEPT_FERR_FREEZE,
-		INTERCEPT_SHUTDOWN, INTERCEPT_VMRUN, INTERCEPT_VMMCALL,
+		INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT, INTERCEPT_CPUID,
+		INTERCEPT_RSM, INTERCEPT_INVD, INTERCEPT_WBINVD, INTERCEPT_HLT, INTERCEPT_INVLPGA,
+		INTERCEPT_IOIO_PROT, INTERCEPT_MSR_PROT, INTERCEPT_TASK_SWITCH,
+		INTERCEPT_FERR_FREEZE, INTERCEPT_SHUTDOWN, INTERCEPT_VMRUN, INTERCEPT_VMMCALL,
 		INTERCEPT_VMLOAD, INTERCEPT_VMSAVE, INTERCEPT_STGI, INTERCEPT_CLGI,
-		INTERCEPT_SKINIT, INTERCEPT_MONITOR, INTERCEPT_MWAIT,
-		INTERCEPT_XSETBV, INTERCEPT_RDPMC, INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
+		INTERCEPT_SKINIT, INTERCEPT_MONITOR, INTERCEPT_MWAIT, INTERCEPT_XSETBV,
+		INTERCEPT_RDPMC, INTERCEPT_CR0_WRITE, INTERCEPT_CR4_WRITE,
 		INTERCEPT_CR8_READ, INTERCEPT_CR8_WRITE, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
 		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
 	};
@@ -186,12 +188,11 @@ static int svm_vcpu_init(struct dune_vcpu *vcpu)
 	svm = kzalloc(sizeof(*svm), GFP_KERNEL_ACCOUNT);
 	if (!svm)
 		return -ENOMEM;
-	svm->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!svm->vmcb) {
-		kfree(svm);
-		return -ENOMEM;
-	}
 	vcpu->arch = svm;
+	svm->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!svm->vmcb)
+		return -ENOMEM;
+	svm->vmcb_pa = __sme_set(__pa(svm->vmcb));
 
 	c = &svm->vmcb->control;
 	for (i = 0; i < ARRAY_SIZE(intercepts); i++)
@@ -427,9 +428,7 @@ static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
 		.write = info & 1,	/* of an MSR exit */
 		.cpl = vmcb->save.cpl,
 	};
-	if (code == SVM_EXIT_VMMCALL)
-		x->insn_len = 3;	/* DUNE_STAT_HYPERCALL is 0 */
-	else if (code == SVM_EXIT_NPF)
+	if (code == SVM_EXIT_NPF)
 		decode_npf(x, vmcb);
 	else if (code >= SVM_EXIT_READ_CR0 && code <= SVM_EXIT_WRITE_DR0 + 15)
 		decode_mov(x, code, info);
@@ -446,8 +445,8 @@ static void decode_exit(struct dune_vcpu *vcpu, struct vmcb *vmcb)
 static void svm_enter(struct dune_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = to_svm(vcpu);
+	struct dune_exit *x = &vcpu->exit;
 	struct vmcb *vmcb = svm->vmcb;
-	unsigned long dr7;
 
 	get_asid(vcpu);
 	put_event(vcpu, &vmcb->control);
@@ -459,16 +458,13 @@ static void svm_enter(struct dune_vcpu *vcpu)
 	vmcb->save.rflags = vcpu->regs.rflags;
 	vmcb->save.cr2 = vcpu->cr2;
 
-	/* #VMEXIT leaves DR7 disabled; a debugger of this thread wants it. */
-	get_debugreg(dr7, 7);
-
 	asm volatile("clgi" : : : "memory");
-	dune_svm_enter(__sme_set(__pa(vmcb)), &vcpu->regs,
-		       __sme_set(__pa(this_cpu_read(svm_cpu.host_vmcb))));
+	dune_svm_enter(svm->vmcb_pa, &vcpu->regs, this_cpu_read(svm_cpu.host_pa));
 	asm volatile("stgi" : : : "memory");
 
-	if (dr7 != DR7_FIXED_1)
-		set_debugreg(dr7, 7);
+	/* #VMEXIT leaves DR7 disabled; a debugger of this thread wants it. */
+	if (hw_breakpoint_active())
+		set_debugreg(__this_cpu_read(cpu_dr7), 7);
 
 	svm->last_rip = vmcb->save.rip;
 	vcpu->regs.rip = vmcb->save.rip;
@@ -477,9 +473,17 @@ static void svm_enter(struct dune_vcpu *vcpu)
 	vcpu->regs.rflags = vmcb->save.rflags;
 	vcpu->cr2 = vmcb->save.cr2;
 
+	x->cpl = vmcb->save.cpl;
+	if (likely(vmcb->control.exit_code == SVM_EXIT_VMMCALL)) {
+		/* Nothing else matters then. */
+		x->stat = DUNE_STAT_HYPERCALL;
+		x->hw_reason = SVM_EXIT_VMMCALL;
+		x->insn_len = 3;
+		return;
+	}
 	keep_event(vcpu, &vmcb->control);
 	decode_exit(vcpu, vmcb);
-	if (vcpu->exit.stat == DUNE_STAT_EXCEPTION && vcpu->exit.vector == X86_TRAP_MC)
+	if (x->stat == DUNE_STAT_EXCEPTION && x->vector == X86_TRAP_MC)
 		asm volatile("int $18" : : : "memory");
 }
 

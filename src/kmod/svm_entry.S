@@ -56,7 +56,8 @@ SYM_FUNC_START(dune_svm_enter)
 	 * branch predictions that returns use (Retbleed): drop both before
 	 * the first RET.
 	 */
-	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
+	ALTERNATIVE "jmp .Lrsb_done", "", X86_FEATURE_RSB_VMEXIT
+	FILL_RSB
 	DUNE_UNTRAIN_RET
 
 	.irp	reg, rsi, r15, r14, r13, r12, rbx, rbp

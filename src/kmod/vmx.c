@@ -106,14 +106,12 @@ static int vmx_check_controls(void)
 	if (!pick(MSR_IA32_VMX_PINBASED_CTLS + t,
 		  PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING, 0, &vmx_ctl.pin))
 		return missing("exits on interrupts and NMIs");
-	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS + t,
-		  CPU_BASED_HLT_EXITING | CPU_BASED_MWAIT_EXITING |
-		  CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING |
-		  CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING |
-		  CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
-		  CPU_BASED_RDTSC_EXITING | CPU_BASED_INTR_WINDOW_EXITING |
-		  CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
-		  0, &vmx_ctl.cpu))
+	want = CPU_BASED_HLT_EXITING | CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING |
+	       CPU_BASED_RDPMC_EXITING | CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING |
+	       CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING | CPU_BASED_RDTSC_EXITING |
+	       CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_USE_MSR_BITMAPS |
+	       CPU_BASED_ACTIVATE_SECONDARY_CONTROLS;
+	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS + t, want, 0, &vmx_ctl.cpu))
 		return missing("MSR bitmaps, secondary controls or I/O exits");
 	vmx_ctl.cpu &= ~(CPU_BASED_RDTSC_EXITING | CPU_BASED_INTR_WINDOW_EXITING);
 	if (vmx_ctl.cpu & (CPU_BASED_CR3_LOAD_EXITING | CPU_BASED_CR3_STORE_EXITING))
@@ -132,8 +130,7 @@ static int vmx_check_controls(void)
 	if (boot_cpu_has(X86_FEATURE_WAITPKG))
 		want |= SECONDARY_EXEC_ENABLE_USR_WAIT_PAUSE;
 	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS2,
-		  SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_WBINVD_EXITING,
-		  want, &vmx_ctl.cpu2))
+		  SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_WBINVD_EXITING, want, &vmx_ctl.cpu2))
 		return missing("EPT or WBINVD exits");
 	vmx_ctl.random = vmx_ctl.cpu2 & RANDOM_EXITING;
 	vmx_ctl.cpu2 &= ~RANDOM_EXITING;
@@ -148,14 +145,12 @@ static int vmx_check_controls(void)
 	 */
 	want = cpuid_eax(0) >= 0xa && (cpuid_eax(0xa) & 0xff) >= 2 &&
 	       msr_works(MSR_CORE_PERF_GLOBAL_CTRL, 1);
-	if (!pick(MSR_IA32_VMX_EXIT_CTLS + t,
-		  VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER,
+	if (!pick(MSR_IA32_VMX_EXIT_CTLS + t, VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER,
 		  want ? VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx_ctl.exit))
 		return missing("the exit control that loads EFER");
 	want = vmx_ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
 	if (!pick(MSR_IA32_VMX_ENTRY_CTLS + t,
-		  VM_ENTRY_IA32E_MODE | VM_ENTRY_LOAD_IA32_EFER |
-		  VM_ENTRY_LOAD_DEBUG_CONTROLS,
+		  VM_ENTRY_IA32E_MODE | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_DEBUG_CONTROLS,
 		  want ? VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx_ctl.entry))
 		return missing("entry controls that load EFER and DR7");
 	return 0;

@@ -133,6 +133,15 @@ static inline bool vmcs_update(unsigned long field, u64 *cached, u64 val)
 	return true;
 }
 
+/* After an exit VMX is on, and this VMCS current: nothing can fail. */
+static __always_inline u64 vmcs_read_exit(unsigned long field)
+{
+	u64 val;
+
+	asm volatile("vmread %[field], %[val]" : [val] "=r" (val) : [field] "r" (field) : "cc");
+	return val;
+}
+
 /* 0 where it fails: the destination is not written then. */
 static inline u64 vmcs_read(unsigned long field)
 {

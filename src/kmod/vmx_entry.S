@@ -88,8 +88,9 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 	CLEAR_GPRS
 
 	/* Nor a return address that the guest left: before the first RET. */
-	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
-			   X86_FEATURE_RSB_VMEXIT_LITE
+	ALTERNATIVE_2 "jmp .Lrsb_done", "", X86_FEATURE_RSB_VMEXIT, \
+		      "jmp .Lrsb_one", X86_FEATURE_RSB_VMEXIT_LITE
+	FILL_RSB
 
 #ifdef CLEAR_BHB_FEATURE
 	/*

@@ -294,9 +294,10 @@ static void flush_l1d(struct dune_vcpu *vcpu)
 		native_wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 		return;
 	}
+	/* A load of the end of one line and the beginning of the next brings both in. */
 	#pragma GCC unroll 64
-	for (; p < end; p += 64)
-		READ_ONCE(*p);
+	for (p += 60; p < end; p += 128)
+		READ_ONCE(*(u64 *)p);
 	rmb();	/* LFENCE: the loads are done before the entry */
 }
 
@@ -416,19 +417,19 @@ void vmx_enter(struct dune_vcpu *vcpu)
 	back_to_host(v);
 
 	vcpu->cr2 = native_read_cr2();
-	reason = vmcs_read(VM_EXIT_REASON);
+	reason = err ? 0 : vmcs_read_exit(VM_EXIT_REASON);
 	if (unlikely(err || reason & VMX_EXIT_REASONS_FAILED_VMENTRY)) {
 		entry_failed(vcpu, err, reason);
 		return;
 	}
 	v->enter_flags |= VMX_ENTER_RESUME;
-	v->rip = vmcs_read(GUEST_RIP);
+	v->rip = vmcs_read_exit(GUEST_RIP);
 	vcpu->regs.rip = v->rip;
-	v->rsp = vmcs_read(GUEST_RSP);
+	v->rsp = vmcs_read_exit(GUEST_RSP);
 	vcpu->regs.rsp = v->rsp;
-	v->rflags = vmcs_read(GUEST_RFLAGS);
+	v->rflags = vmcs_read_exit(GUEST_RFLAGS);
 	vcpu->regs.rflags = v->rflags;
-	x->cpl = VMX_AR_DPL(vmcs_read(GUEST_SS_AR_BYTES));
+	x->cpl = VMX_AR_DPL(vmcs_read_exit(GUEST_SS_AR_BYTES));
 	x->hw_reason = reason;
 	if (likely(reason == EXIT_REASON_VMCALL)) {	/* nothing else matters then */
 		x->stat = DUNE_STAT_HYPERCALL;

@@ -105,15 +105,13 @@ int vmx_vcpu_init(struct dune_vcpu *vcpu)
 	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
 	if (!v)
 		return -ENOMEM;
-	v->vmcs = vmx_alloc_vmcs(numa_node_id(), GFP_KERNEL_ACCOUNT);
-	if (!v->vmcs) {
-		kfree(v);
-		return -ENOMEM;
-	}
+	vcpu->arch = v;
 	v->vcpu = vcpu;
 	v->cpu = -1;
+	v->vmcs = vmx_alloc_vmcs(numa_node_id(), GFP_KERNEL_ACCOUNT);
+	if (!v->vmcs)
+		return -ENOMEM;
 	v->enter_flags = vmx_clear_buffers ? VMX_ENTER_VERW : 0;
-	vcpu->arch = v;
 	/* VPID 0 is the host.  Without one each entry and exit flushes (SDM 28.4.3). */
 	if (vmx_ctl.cpu2 & SECONDARY_EXEC_ENABLE_VPID)
 		vpid = ida_alloc_range(&vpids, 1, VMX_NR_VPIDS - 1, GFP_KERNEL);
