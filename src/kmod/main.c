@@ -4,7 +4,7 @@
  *
  * An open file is the VM of the address space that opened it.  A process
  * that inherits or receives the descriptor has another mm and gets EIO: it
- * opens its own.
+ * opens its own, or asks for it here.
  */
 #define pr_fmt(fmt) "dune: " fmt
 
@@ -21,34 +21,55 @@
 const struct dune_ops *dune_ops __ro_after_init;
 DEFINE_STATIC_CALL_NULL(dune_enter, *((struct dune_ops *)NULL)->enter);
 
-static int dune_open(struct inode *inode, struct file *file)
+static const struct file_operations dune_fops;
+
+/* The caller's, counted, and the extension turned on. */
+static struct dune_vm *vm_get(void)
 {
 	struct dune_vm *vm;
 	int ret;
 
 	if (!current->mm)
-		return -EINVAL;
-
+		return ERR_PTR(-EINVAL);
 	ret = dune_cpu_get();
 	if (ret)
-		return ret;
-
+		return ERR_PTR(ret);
 	vm = dune_vm_get(current->mm);
-	if (IS_ERR(vm)) {
+	if (IS_ERR(vm))
 		dune_cpu_put();
-		return PTR_ERR(vm);
-	}
-	file->private_data = vm;
-	return 0;
+	return vm;
+}
+
+static void vm_put(struct dune_vm *vm)
+{
+	mmu_notifier_put(&vm->mn);
+	dune_cpu_put();
+}
+
+static int dune_open(struct inode *inode, struct file *file)
+{
+	file->private_data = vm_get();
+	return PTR_ERR_OR_ZERO(file->private_data);
 }
 
 static int dune_release(struct inode *inode, struct file *file)
 {
-	struct dune_vm *vm = file->private_data;
-
-	mmu_notifier_put(&vm->mn);
-	dune_cpu_put();
+	vm_put(file->private_data);
 	return 0;
+}
+
+/* For the child of a fork, to which the path of the device may be closed. */
+static int dune_new_vm(void)
+{
+	struct dune_vm *vm = vm_get();
+	int fd;
+
+	if (IS_ERR(vm))
+		return PTR_ERR(vm);
+	fd = anon_inode_getfd("dune-vm", &dune_fops, vm, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		vm_put(vm);
+	return fd;
 }
 
 static u64 dune_features(void)
@@ -121,6 +142,8 @@ static long dune_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct dune_vm *vm = file->private_data;
 
+	if (cmd == DUNE_NEW_VM)
+		return arg ? -EINVAL : dune_new_vm();
 	if (current->mm != vm->mn.mm)
 		return -EIO;
 
@@ -172,9 +195,8 @@ static int __init dune_init(void)
 {
 	int ret = dune_pick_ops();
 
-	if (ret)
-		return ret;
-	ret = dune_ops->setup();
+	if (!ret)
+		ret = dune_ops->setup();
 	if (ret)
 		return ret;
 	ret = dune_cpu_init();

@@ -43,9 +43,9 @@ bool dune_state_valid(const struct dune_state *st)
 {
 	int cpl = st->cs & 3;
 
-	return dune_cr0_valid(st->cr0) && dune_cr4_valid(st->cr4) &&
+	return dune_cr0_valid(st->cr0) && dune_cr4_valid(st->cr4) && !(st->sfmask >> 32) &&
 	       !(st->cr3 >> dune_ops->gpa_bits) &&
-	       !(!(st->cr4 & X86_CR4_PCIDE) && st->cr3 & 0xfe7) &&
+	       (st->cr4 & X86_CR4_PCIDE || !(st->cr3 & 0xfe7)) &&
 	       dune_is_canonical(st->fs_base) && dune_is_canonical(st->gs_base) &&
 	       dune_is_canonical(st->kernel_gs_base) && dune_is_canonical(st->gdt_base) &&
 	       dune_is_canonical(st->idt_base) && dune_is_canonical(st->tr_base) &&
@@ -53,9 +53,8 @@ bool dune_state_valid(const struct dune_state *st)
 	       st->gdt_limit <= 0xffff && st->idt_limit <= 0xffff &&
 	       st->tr_limit <= 0xfffff && st->tr_limit >= 0x67 &&
 	       /* Selectors: rings 0 and 3, cs and ss agree, none in the LDT. */
-	       (cpl == 0 || cpl == 3) && (st->ss & 3) == cpl &&
-	       !((st->cs | st->ss | st->tr) & 4) && st->cs & ~7 && st->tr & ~7 &&
-	       !(st->tr & 3) && !(st->sfmask >> 32) && !(st->traps & ~dune_ops->traps);
+	       (cpl == 0 || cpl == 3) && (st->ss & 3) == cpl && !((st->cs | st->ss | st->tr) & 4) &&
+	       st->cs & ~7 && st->tr & ~7 && !(st->tr & 3) && !(st->traps & ~dune_ops->traps);
 }
 
 /*
@@ -367,12 +366,10 @@ static int claim(struct dune_vcpu *vcpu, bool prepare)
 static loff_t vcpu_llseek(struct file *file, loff_t offset, int whence)
 {
 	struct dune_vcpu *vcpu = file->private_data;
-	int ret;
 
 	if (offset != DUNE_RUN_SEEK || whence != SEEK_SET)
 		return -ESPIPE;
-	ret = claim(vcpu, false);
-	return ret ?: vcpu_run(vcpu);
+	return claim(vcpu, false) ?: vcpu_run(vcpu);
 }
 
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -404,17 +401,17 @@ static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct dune_vcpu *vcpu = file->private_data;
 	bool stats = vma->vm_pgoff == DUNE_MMAP_STATS >> PAGE_SHIFT;
+	unsigned long refused = stats ? VM_WRITE | VM_EXEC : VM_EXEC;
+	void *page = stats ? (void *)vcpu->stats : vcpu->run;
 
 	if (vma->vm_end - vma->vm_start != PAGE_SIZE ||
-	    (vma->vm_pgoff != DUNE_MMAP_RUN >> PAGE_SHIFT && !stats))
+	    (!stats && vma->vm_pgoff != DUNE_MMAP_RUN >> PAGE_SHIFT))
 		return -EINVAL;
-	if (vma->vm_flags & (stats ? VM_WRITE | VM_EXEC : VM_EXEC))
+	if (vma->vm_flags & refused)
 		return -EPERM;
-	/* The child of a fork has no business with this vCPU. */
-	dune_vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND,
-			  stats ? VM_MAYWRITE | VM_MAYEXEC : 0);
-	return vm_insert_page(vma, vma->vm_start,
-			      virt_to_page(stats ? (void *)vcpu->stats : vcpu->run));
+	/* Nor later, by VM_MAY*.  The child of a fork has no business with this vCPU. */
+	dune_vm_flags_mod(vma, VM_DONTCOPY | VM_DONTEXPAND, refused << 4);
+	return vm_insert_page(vma, vma->vm_start, virt_to_page(page));
 }
 
 /* Also of a vCPU that was made in part. */

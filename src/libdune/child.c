@@ -265,17 +265,21 @@ void __dune_child_shared(struct dune_percpu *pc)
 	start(pc);
 }
 
-/* A VM and a vCPU for @pc, which has neither, with what is in its child_state and _regs. */
-void __dune_return_to_vm(struct dune_percpu *pc)
+/* A vCPU for @pc, with what is in its child_state and _regs.  @err: of getting the VM. */
+static void restart(struct dune_percpu *pc, int err)
 {
-	int ret = __dune_attach();
-
-	if (!ret)
-		ret = __dune_vcpu_create(pc);
-	if (ret)
-		cannot(ret);
+	if (!err)
+		err = __dune_vcpu_create(pc);
+	if (err)
+		cannot(err);
 	__dune_copy(&pc->run->regs, &pc->child_regs, sizeof(pc->child_regs));
 	start(pc);
+}
+
+/* @pc has neither VM nor vCPU. */
+void __dune_return_to_vm(struct dune_percpu *pc)
+{
+	restart(pc, __dune_attach());
 }
 
 /*
@@ -290,6 +294,5 @@ void __dune_child_copied(struct dune_percpu *pc)
 	pc->alone = 0;
 	pc->gate_plain = pc->gate_ret;	/* dispatch is a thread's own */
 	__dune_descriptors_copied();
-	__dune_forget_parent(pc);
-	__dune_return_to_vm(pc);
+	restart(pc, __dune_attach_copy(pc));
 }

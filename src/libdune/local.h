@@ -83,6 +83,7 @@ int __dune_process_ready(void);
 extern uint32_t *__dune_fork_mark;
 extern int __dune_dev_fd;
 int __dune_attach(void);
+int __dune_attach_copy(struct dune_percpu *own);
 
 /* fork.c */
 int __dune_fork_init(void);

@@ -17,7 +17,8 @@ static int vm, vcpu;		/* opened by main() before it enters */
 static struct dune_info info;
 
 static struct {
-	volatile long child_info, child_create, child_run, child_seek, child_get;
+	volatile long child_info, child_create, child_wrong, child_new, child_own;
+	volatile long child_run, child_seek, child_get;
 	volatile long orphan_info, orphan_run;
 	volatile long exhausted;
 	volatile unsigned long windows;
@@ -51,6 +52,9 @@ static int heir(void *arg)
 	(void)arg;
 	shared->child_info = raw_ioctl(vm, DUNE_GET_INFO, &mine);
 	shared->child_create = raw_ioctl(vm, DUNE_CREATE_VCPU, NULL);
+	shared->child_wrong = raw_ioctl(vm, DUNE_NEW_VM, (void *)1);
+	shared->child_new = raw_ioctl(vm, DUNE_NEW_VM, NULL);
+	shared->child_own = raw_ioctl((int)shared->child_new, DUNE_CREATE_VCPU, NULL);
 	shared->child_run = raw_ioctl(vcpu, DUNE_RUN, NULL);
 	shared->child_seek = raw_run(vcpu);
 	shared->child_get = raw_ioctl(vcpu, DUNE_GET_STATE, &st);
@@ -126,6 +130,8 @@ static void owners(struct child *child, struct child *fatherless, struct child *
 	ktap_eq(child_wait(child), 0, "a child tries the inherited descriptors");
 	ktap_eq(shared->child_info, -EIO, "the VM is not its own");
 	ktap_eq(shared->child_create, -EIO, "it can make no vCPU there");
+	ktap_ok(shared->child_wrong == -EINVAL && shared->child_new > 2 && shared->child_own > 2,
+		"but get a VM of its own by it");
 	ktap_ok(shared->child_run == -EIO && shared->child_seek == -EIO &&
 		shared->child_get == -EIO, "nor use the vCPU");
 
@@ -277,7 +283,7 @@ static void *map_vcpu(size_t size, int prot, off_t offset)
 
 static void mappings(void)
 {
-	void *stats = map_vcpu(4096, PROT_READ, DUNE_MMAP_STATS);
+	void *stats = map_vcpu(4096, PROT_READ, DUNE_MMAP_STATS), *run;
 
 	ktap_ok(stats != NULL, "the counters can be mapped");
 	ktap_ok(mprotect(stats, 4096, PROT_READ | PROT_WRITE) == -1 && errno == EACCES,
@@ -286,6 +292,10 @@ static void mappings(void)
 		"nor mapped writable");
 	ktap_ok(!map_vcpu(4096, PROT_READ | PROT_EXEC, DUNE_MMAP_RUN) && errno == EPERM,
 		"the run page cannot be executed");
+	run = map_vcpu(4096, PROT_READ | PROT_WRITE, DUNE_MMAP_RUN);
+	ktap_ok(run && mprotect(run, 4096, PROT_READ | PROT_EXEC) == -1 && errno == EACCES,
+		"nor made executable");
+	munmap(run, 4096);
 	ktap_ok(!map_vcpu(8192, PROT_READ, DUNE_MMAP_RUN) && errno == EINVAL,
 		"two pages at once are too many");
 	ktap_ok(!map_vcpu(4096, PROT_READ, 0x2000) && errno == EINVAL &&
@@ -369,7 +379,7 @@ int main(void)
 	struct child child, fatherless, glutton;
 	pthread_t thread;
 
-	ktap_plan(DUNE_TEST_ENTER + 45 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 47 + DUNE_TEST_LEAVE);
 	shared = child_shared(sizeof(*shared));
 	vm = raw_open();
 	vcpu = vm < 0 ? vm : (int)raw_ioctl(vm, DUNE_CREATE_VCPU, NULL);

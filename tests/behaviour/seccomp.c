@@ -364,6 +364,33 @@ static int child_of_filter(struct outcome *o)
 	return 10;
 }
 
+/* A fork and one of its child's: neither may open anything. */
+static int fork_without_open(struct outcome *o)
+{
+	int status = 0;
+	pid_t pid;
+
+	o->value[0] = INSTALL(ON(SYS_openat, SECCOMP_RET_ERRNO | 77),
+			      ON(SYS_open, SECCOMP_RET_ERRNO | 77), OTHERWISE(ALLOW));
+	o->value[1] = call_errno(SYS_openat);
+	pid = fork();
+	if (pid == 0) {
+		o->value[2] = call_errno(SYS_openat);
+		pid = fork();
+		if (pid == 0) {
+			o->value[3] = call_errno(SYS_openat);
+			o->cpl |= dune_test_cpl() << 8;
+			_exit(45);
+		}
+		waitpid(pid, &status, 0);
+		o->value[4] = status;
+		_exit(46);
+	}
+	waitpid(pid, &status, 0);
+	o->value[5] = status;
+	return 11;
+}
+
 /* ---- cases: arguments ------------------------------------------------------ */
 
 static int arguments(struct outcome *o)
@@ -449,7 +476,7 @@ static void supervise(struct outcome *o, pid_t pid)
 static const struct {
 	const char *name;
 	int (*fn)(struct outcome *o);
-	bool handler;		/* it ran a signal handler */
+	bool handler;		/* it ran a signal handler, or a child, which told its CPL */
 	bool supervised;
 } cases[] = {
 	{ "errno", on_errno, false, false },
@@ -464,6 +491,7 @@ static const struct {
 	{ "a filter of a thread that only exits", whitelist_thread, false, false },
 	{ "a filter for all threads, later ones included", synchronised, false, false },
 	{ "filters one on the other, inherited by fork and exec", child_of_filter, true, false },
+	{ "a fork where nothing may be opened", fork_without_open, true, false },
 	{ "arguments", arguments, false, false },
 	{ "rights", without_rights, false, false },
 	{ "user notification", notified, false, true },

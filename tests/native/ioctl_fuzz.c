@@ -140,8 +140,8 @@ static void odd_state(struct worker *w)
 static void odd_ioctl(struct worker *w)
 {
 	static const unsigned long known[] = {
-		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_SET_WINDOWS, DUNE_FLUSH_TLB, DUNE_RUN,
-		DUNE_SET_STATE, DUNE_GET_STATE, DUNE_SET_FAST_CALLS,
+		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_SET_WINDOWS, DUNE_FLUSH_TLB,
+		DUNE_NEW_VM, DUNE_RUN, DUNE_SET_STATE, DUNE_GET_STATE, DUNE_SET_FAST_CALLS,
 	};
 	const uint64_t nr = sizeof(known) / sizeof(known[0]);
 	unsigned long cmd = below(w, 3) ? known[below(w, nr)] : rnd(w) & 0xffffffff;
@@ -153,7 +153,7 @@ static void odd_ioctl(struct worker *w)
 	if (!below(w, 8))
 		fd = 3 + (int)below(w, 61);	/* never standard output */
 	ret = raw_ioctl(fd, cmd, (void *)odd_number(w));
-	if (cmd == DUNE_CREATE_VCPU && ret > STDERR_FILENO && below(w, 8))
+	if ((cmd == DUNE_CREATE_VCPU || cmd == DUNE_NEW_VM) && ret > STDERR_FILENO && below(w, 8))
 		close((int)ret);
 }
 
@@ -231,6 +231,7 @@ static void use_from_child(struct worker *w)
 		raw_ioctl(w->vcpu, DUNE_SET_STATE, &st);
 		go(w);
 		raw_ioctl(w->vm, DUNE_CREATE_VCPU, NULL);
+		raw_ioctl((int)raw_ioctl(w->vm, DUNE_NEW_VM, NULL), DUNE_CREATE_VCPU, NULL);
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);

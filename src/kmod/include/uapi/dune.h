@@ -197,6 +197,7 @@ struct dune_stats {
 #define DUNE_CREATE_VCPU	_IO(DUNE_IOC_TYPE, 0x02)
 #define DUNE_SET_WINDOWS	_IOW(DUNE_IOC_TYPE, 0x03, struct dune_windows)
 #define DUNE_FLUSH_TLB		_IO(DUNE_IOC_TYPE, 0x04)
+#define DUNE_NEW_VM		_IO(DUNE_IOC_TYPE, 0x05)	/* from any address space */
 /* on a vCPU */
 #define DUNE_RUN		_IO(DUNE_IOC_TYPE, 0x10)
 #define DUNE_RUN_SEEK		(-(__s64)DUNE_RUN)	/* lseek() to it is DUNE_RUN, and cheaper */
