@@ -71,7 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="kernel of images/kernels.toml, repeatable (default: the one marked there)",
+        help="kernel of images/kernels.toml, or the path of one of your own, repeatable "
+        "(default: the one marked there)",
     )
     group.addoption(
         "--image",

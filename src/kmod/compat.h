@@ -241,5 +241,21 @@ static inline bool dune_syscall_work(void)
 #endif
 }
 
+/* That of 5.10 takes no void pointer. */
+#define dune_static_call_set(call, func)	\
+	static_call_update(call, (typeof(&STATIC_CALL_TRAMP(call)))(func))
+
+/* 5.10 has no x64_sys_call(): do_syscall_64() calls by the table itself. */
+static inline long dune_call_by_table(const struct pt_regs *regs, unsigned int nr)
+{
+	return dune_call_table[nr](regs);
+}
+
+/* For kernels without IBT, which seals kallsyms_lookup_name(). */
+static inline void *dune_table(unsigned long (*look_up)(const char *name))
+{
+	return look_up ? (void *)look_up("sys_call_table") : NULL;
+}
+
 #endif /* !__ASSEMBLY__ */
 #endif /* _DUNE_COMPAT_H */

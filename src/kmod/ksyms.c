@@ -2,9 +2,10 @@
 /*
  * What the kernel exports to no module, and why it is used all the same.
  *
- *   x64_sys_call       the dispatcher of system calls.  No exported function
- *                      makes one for the calling thread.  Without it every
- *                      forwarded call goes through user space: slower, no more.
+ *   x64_sys_call       the dispatcher of system calls; in 5.10, which has none,
+ *   sys_call_table     by kallsyms_lookup_name.  No exported function makes a call
+ *                      for the calling thread.  Without either every forwarded
+ *                      call goes through user space: slower, no more.
  *   switch_fpu_return  puts the thread's own registers into the FPU; KVM's alone
  *                      from 6.19 on.  Without it user space is bounced through
  *                      for that, and a thread whose system calls are traced,
@@ -29,20 +30,11 @@
 
 bool dune_has_sys_call __ro_after_init;
 
-static long no_sys_call(const struct pt_regs *regs, unsigned int nr)
-{
-	return -EOPNOTSUPP;
-}
+long (**dune_call_table)(const struct pt_regs *regs) __ro_after_init;
 
-DEFINE_STATIC_CALL(dune_sys_call, no_sys_call);
-
-static void no_fpu_return(void) { }
-
-DEFINE_STATIC_CALL(dune_fpu_return, no_fpu_return);
-
-static void no_cr4_update(unsigned long set, unsigned long clear) { }
-
-DEFINE_STATIC_CALL(dune_cr4_update, no_cr4_update);
+DEFINE_STATIC_CALL_NULL(dune_sys_call, long (const struct pt_regs *regs, unsigned int nr));
+DEFINE_STATIC_CALL_NULL(dune_fpu_return, void (void));
+DEFINE_STATIC_CALL_NULL(dune_cr4_update, void (unsigned long set, unsigned long clear));
 
 /* ENDBR64, or what 6.12 and 7.0 put in the place of one that nobody needs. */
 static bool __init was_endbr(u32 insn)
@@ -50,29 +42,30 @@ static bool __init was_endbr(u32 insn)
 	return insn == 0xfa1e0ff3 || insn == 0x001f0f66 || insn == 0xd6401f0f;
 }
 
-static void * __init find_function(const char *name, void *otherwise)
+static void * __init find_function(const char *name)
 {
 	struct kprobe kp = { .symbol_name = name, .flags = KPROBE_FLAG_DISABLED };
 	int ret = register_kprobe(&kp);
 
 	if (ret) {
 		pr_info("%s cannot be found (%d): see ksyms.c\n", name, ret);
-		return otherwise;
+		return NULL;
 	}
 	unregister_kprobe(&kp);
 	/* The probe sits behind the function's ENDBR. */
 	return (void *)kp.addr - (was_endbr(*(u32 *)((void *)kp.addr - 4)) ? 4 : 0);
 }
 
-#define FIND(call, name, stub)	\
-	static_call_update(call, (typeof(stub) *)find_function(name, stub))
-
 void __init dune_ksyms_init(void)
 {
-	void *sys_call = find_function("x64_sys_call", no_sys_call);
+	void *sys_call = find_function("x64_sys_call");
 
-	static_call_update(dune_sys_call, (typeof(no_sys_call) *)sys_call);
-	dune_has_sys_call = sys_call != no_sys_call;
-	FIND(dune_fpu_return, "switch_fpu_return", no_fpu_return);
-	FIND(dune_cr4_update, "cr4_update_irqsoff", no_cr4_update);
+	if (!sys_call)
+		dune_call_table = dune_table(find_function("kallsyms_lookup_name"));
+	if (dune_call_table)
+		sys_call = dune_call_by_table;
+	dune_has_sys_call = sys_call;
+	dune_static_call_set(dune_sys_call, sys_call);
+	dune_static_call_set(dune_fpu_return, find_function("switch_fpu_return"));
+	dune_static_call_set(dune_cr4_update, find_function("cr4_update_irqsoff"));
 }

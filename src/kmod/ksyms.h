@@ -9,6 +9,7 @@
 struct pt_regs;
 
 extern bool dune_has_sys_call;
+extern long (**dune_call_table)(const struct pt_regs *regs);
 DECLARE_STATIC_CALL(dune_sys_call, long (const struct pt_regs *regs, unsigned int nr));
 DECLARE_STATIC_CALL(dune_fpu_return, void (void));
 DECLARE_STATIC_CALL(dune_cr4_update, void (unsigned long set, unsigned long clear));

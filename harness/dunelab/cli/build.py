@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         action="append",
         metavar="ID",
-        help="kernel of images/kernels.toml, repeatable (default: the one marked there)",
+        help="kernel of images/kernels.toml, or the path of one of your own, repeatable "
+        "(default: the one marked there)",
     )
     chosen.add_argument("--all", action="store_true", help="every kernel of images/kernels.toml")
     add_image_argument(parser)
@@ -69,7 +70,7 @@ def _build(store: Store, args: argparse.Namespace) -> Iterator[Row]:
     matrix = store.matrix
     kind = ImageKind(args.image)
     wanted = args.kernel or [None]
-    entries = matrix.kernels if args.all else [matrix.get(kernel) for kernel in wanted]
+    entries = matrix.kernels if args.all else [store.entry(kernel) for kernel in wanted]
 
     start = time.monotonic()
     builder = store.builder

@@ -73,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         action="append",
         metavar="ID",
-        help="kernel of images/kernels.toml, repeatable (default: all)",
+        help="kernel of images/kernels.toml, or the path of one of your own, repeatable "
+        "(default: all of images/kernels.toml)",
     )
     cells.add_argument(
         "--vendor",
@@ -144,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     root = find_repo_root()
     lab = DuneLab(root, say)
     suite = SUITES[args.suite]
-    entries = [lab.store.matrix.get(kernel) for kernel in args.kernel or ()]
+    entries = [lab.store.entry(kernel) for kernel in args.kernel or ()]
     chosen = entries or list(lab.store.matrix.kernels)
     if args.plan:
         # Which engine it will be is known where the job runs.

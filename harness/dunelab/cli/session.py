@@ -51,7 +51,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose extension the guest has: intel is VT-x, amd is SVM "
         "(default: the engine's first)",
     )
-    machine.add_argument("--kernel", metavar="ID", help="kernel of images/kernels.toml")
+    machine.add_argument(
+        "--kernel",
+        metavar="ID",
+        help="kernel of images/kernels.toml, or the path of one of your own (docs/kernels.md)",
+    )
     add_image_argument(machine)
     machine.add_argument("--cpus", type=_positive, default=None, help="guest CPUs (default: 2)")
     machine.add_argument(

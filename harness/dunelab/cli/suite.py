@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="vendor, repeatable (default: both)",
     )
     cells.add_argument(
-        "--kernel", action="append", metavar="ID", help="kernel of images/kernels.toml, repeatable"
+        "--kernel",
+        action="append",
+        metavar="ID",
+        help="kernel of images/kernels.toml, or the path of one of your own, repeatable",
     )
     parser.add_argument(
         "--results",

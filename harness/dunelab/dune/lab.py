@@ -18,6 +18,7 @@ from dunelab.engines.base import Engine
 from dunelab.errors import DunelabError
 from dunelab.images.kernels import Matrix
 from dunelab.images.module import ModuleBuild, read_build_id
+from dunelab.images.own import is_own
 from dunelab.images.store import Store
 from dunelab.machine import states, workdir
 from dunelab.machine.machine import Machine
@@ -62,6 +63,14 @@ class DuneLab:
     def kernels(self) -> tuple[str, ...]:
         """The ids of images/kernels.toml."""
         return tuple(entry.id for entry in self._matrix.kernels)
+
+    def kernel_id(self, word: str) -> str:
+        """The id that ``--kernel`` means, which may be a path."""
+        return self.store.kernel_id(word)
+
+    def is_own_kernel(self, kernel: str) -> bool:
+        """Whether an id is that of a kernel of the user's own."""
+        return is_own(kernel)
 
     def default_kernel(self) -> str:
         """The kernel used when none is named."""

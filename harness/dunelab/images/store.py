@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dunelab.errors import UsageError
-from dunelab.images import initramfs
+from dunelab.images import initramfs, own
 from dunelab.images.archive import Archive
 from dunelab.images.bochs import BochsBuild, open_bochs
 from dunelab.images.builder import Builder, open_builder
@@ -152,9 +152,22 @@ class Store:
         """The same, but only what is on record."""
         return self._resolver.recorded_kernel(entry)
 
+    def kernel_id(self, word: str) -> str:
+        """What ``--kernel`` means: an id, or the path of a kernel of the user's own."""
+        return own.adopt(self.cache, Path(word)) if own.is_path(word) else word
+
+    def entry(self, word: str | None = None) -> KernelEntry:
+        """The entry of an id or a path; without any, the default."""
+        kernel_id = None if word is None else self.kernel_id(word)
+        if kernel_id is not None and own.is_own(kernel_id):
+            return own.own_entry(self.cache, kernel_id)
+        return self.matrix.get(kernel_id)
+
     def kernel(self, kernel_id: str | None = None) -> Kernel:
         """A kernel's boot files and headers."""
-        entry = self.matrix.get(kernel_id)
+        entry = self.entry(kernel_id)
+        if own.is_own(entry.id):
+            return self._kernels.setdefault(entry.id, own.open_own(self.cache, entry.id))
         if entry.id not in self._kernels:
             self._kernels[entry.id] = open_kernel(
                 self.cache,

@@ -75,9 +75,10 @@ class Plan:
             return tuple(decode_cell(raw) for raw in handed_down)
         try:
             pairs = pairs_of(self.request, self.lab.pick, self._host_vendors())
-            cells = cells_of(
-                pairs, self.request.kernels, self.lab.kernels(), self.lab.default_kernel()
-            )
+            kernels = [self.lab.kernel_id(word) for word in self.request.kernels]
+            # A kernel of the user's own is in no list.
+            known = (*self.lab.kernels(), *filter(self.lab.is_own_kernel, kernels))
+            cells = cells_of(pairs, kernels, known, self.lab.default_kernel())
             self._check(cells)
         except DunelabError as error:
             raise pytest.UsageError(str(error)) from error

@@ -105,6 +105,12 @@ class FakeLab:
     def kernels(self):
         return ("k1", "k2")
 
+    def kernel_id(self, word):
+        return word
+
+    def is_own_kernel(self, kernel):
+        return kernel.startswith("own-")
+
     def default_kernel(self):
         return "k1"
 
