@@ -240,6 +240,8 @@ def test_exit_status() -> None:
     infra = replace(REPORT, verdict=Verdict.INFRASTRUCTURE)
     assert exit_status(replace(passed, cells=(REPORT, infra))) == 2
     assert exit_status(replace(passed, builds=(BROKEN,))) == 1
+    assert exit_status(replace(passed, builds=WHOLE.builds[1:2])) == 0
+    assert exit_status(replace(passed, builds=WHOLE.builds[2:])) == 2
 
 
 def test_runs_of_several_machines_make_one_table() -> None:

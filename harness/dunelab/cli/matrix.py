@@ -53,8 +53,8 @@ The table is printed, and left in the results folder as matrix.md, matrix.html,
 matrix.json and junit.xml; the evidence of each cell is below cells/.  A run that was
 interrupted goes on where it was when the same command is given again.
 
-Exit status: 0 nothing failed, 1 the module or a test did, 2 the bench did.  A cell that
-is not run does not fail, and the table says why it was not."""
+Exit status: 0 nothing failed, 1 the module or a test did, 2 the bench did or a kernel
+could not be had.  Any other cell that is not run does not fail; the table says why."""
 
 SUITES = {
     "quick": Suite("quick", PROGRAMS, "enter or exit_status"),
@@ -221,6 +221,8 @@ class MatrixRun:
 
     def _build(self) -> dict[str, BuildReport]:
         entries = list({item.entry.id: item.entry for item in self._planned}.values())
+        # What all need: without it this ends here, and not in as many rows.
+        _ = self._lab.store.builder
         if not self._args.build_only:
             # The library and the tests' programs are the same for all kernels.
             self._lab.store.programs()

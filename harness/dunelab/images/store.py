@@ -166,17 +166,15 @@ class Store:
     def kernel(self, kernel_id: str | None = None) -> Kernel:
         """A kernel's boot files and headers."""
         entry = self.entry(kernel_id)
-        if own.is_own(entry.id):
-            return self._kernels.setdefault(entry.id, own.open_own(self.cache, entry.id))
         if entry.id not in self._kernels:
-            self._kernels[entry.id] = open_kernel(
-                self.cache,
-                self._archive(entry.suite),
-                entry,
-                self.record(entry),
-                self._progress,
-            )
+            self._kernels[entry.id] = self._open_kernel(entry)
         return self._kernels[entry.id]
+
+    def _open_kernel(self, entry: KernelEntry) -> Kernel:
+        if own.is_own(entry.id):
+            return own.open_own(self.cache, entry.id)
+        archive = self._archive(entry.suite)
+        return open_kernel(self.cache, archive, entry, self.record(entry), self._progress)
 
     # -- products ----------------------------------------------------------------
 

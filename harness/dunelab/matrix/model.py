@@ -152,9 +152,10 @@ class MatrixReport:
 
 
 def exit_status(report: MatrixReport) -> int:
-    """0: nothing failed; 1: the product did; 2: only the bench did."""
+    """0: nothing failed; 1: the product did; 2: only the bench did, or a kernel was not there."""
     verdicts = {cell.verdict for cell in report.cells}
     broken = any(build.failure for build in report.builds)
     if broken or verdicts & {Verdict.FAIL, Verdict.DEAD}:
         return 1
-    return 2 if Verdict.INFRASTRUCTURE in verdicts else 0
+    missing = any(build.missing for build in report.builds)
+    return 2 if missing or Verdict.INFRASTRUCTURE in verdicts else 0
