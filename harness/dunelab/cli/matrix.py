@@ -232,7 +232,7 @@ class MatrixRun:
             print(build_lines([build])[0], flush=True)
         api_map = terminal_map(list(builds.values()))
         if api_map is not None:
-            Console().print(api_map)
+            console().print(api_map)
         return builds
 
     def _cells(self, builds: dict[str, BuildReport]) -> dict[str, CellReport]:
@@ -328,14 +328,17 @@ def _finish(report: MatrixReport, folder: Path, record: Record | None = None) ->
     written = write_all(report, folder.resolve())
     if record is not None:
         record.end()
-    console = Console()
-    if not console.is_terminal:
-        # A log file is as wide as the table wants.
-        console = Console(width=200)
-    console.print(terminal_table(report))
+    if report.cells:
+        console().print(terminal_table(report))
     print(summary(report))
     print("written: " + ", ".join(str(path) for path in written))
     return exit_status(report)
+
+
+def console() -> Console:
+    """The terminal, or a log file, which is as wide as the table wants."""
+    found = Console()
+    return found if found.is_terminal else Console(width=200)
 
 
 def _say(text: str) -> None:

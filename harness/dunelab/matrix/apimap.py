@@ -38,20 +38,26 @@ _EXPORTS = (
     re.compile(r"GPL-incompatible module \S+ uses GPL-only symbol '(?P<name>\w+)'"),
 )
 
+OTHER = "other"
+
 Place = Callable[[str], str]
 
 
 def find_breaks(log: str, place_of: Place) -> tuple[Break, ...]:
     """The breaks of a build's log, each name once.
 
+    What else the compiler says of a line that has a break is a consequence.
     ``place_of`` finds where the module uses a symbol, for what modpost complains about
     without a line.
     """
     found: dict[tuple[str, str], Break] = {}
+    places: set[str] = set()
     for line in log.splitlines():
         item = _break(line.strip(), place_of)
-        if item is not None:
-            found.setdefault((item.kind, item.name), item)
+        if item is None or (item.kind == OTHER and item.place and item.place in places):
+            continue
+        found.setdefault((item.kind, item.name), item)
+        places.add(item.place)
     return tuple(found.values())
 
 
@@ -63,7 +69,7 @@ def _break(line: str, place_of: Place) -> Break | None:
             match = pattern.search(text)
             if match:
                 return Break("export", match["name"], place_of(match["name"]), text)
-        return Break("other", "modpost", "", text)
+        return Break(OTHER, text, "", text)
     objtool = _OBJTOOL.search(line)
     if objtool:
         return Break("objtool", objtool["name"], place_of(objtool["name"]), line)
@@ -77,7 +83,7 @@ def _break(line: str, place_of: Place) -> Break | None:
         if match:
             return Break(kind, match["name"], place, text)
     if "error:" in line or find_warnings(line):
-        return Break("other", text, place, text)
+        return Break(OTHER, text, place, text)
     return None
 
 

@@ -103,7 +103,7 @@ def terminal_map(builds: Sequence[BuildReport]) -> Table | None:
         return None
     table = Table(title="API map: what the module breaks on", title_justify="left")
     for heading in MAP_HEADINGS:
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for texts in rows:
         table.add_row(*texts)
     return table
