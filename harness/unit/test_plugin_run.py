@@ -519,3 +519,22 @@ def test_options_are_explained(bench: Bench) -> None:
     for option in ("--engine", "--vendor", "--kernel", "--results", "--slow", "--fresh",
                    "--image", "--keep-guest"):  # fmt: skip
         assert option in text
+
+
+ONE_MODEL = """
+import pytest
+
+@pytest.mark.only_cpu_models("tigerlake")
+def test_there(guest_context):
+    assert str(guest_context.variant) == "2cpu-tigerlake"
+
+def test_everywhere(guest_context):
+    pass
+"""
+
+
+def test_a_test_of_one_cpu_model_is_left_out_elsewhere(bench: Bench) -> None:
+    bench.pytester.makepyfile(test_it=ONE_MODEL)
+    bench.run("--engine", "bochs", "test_it.py").assert_outcomes(passed=1, deselected=1)
+    done = bench.run("--engine", "bochs", "--cpu-model", "tigerlake", "test_it.py")
+    done.assert_outcomes(passed=2)

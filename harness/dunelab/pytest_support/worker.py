@@ -125,9 +125,6 @@ class Worker:
         cells = self._plan.cells
         engines = metafunc.definition.get_closest_marker("only_engines")
         vendors = metafunc.definition.get_closest_marker("only_vendors")
-        models = metafunc.definition.get_closest_marker("only_cpu_models")
-        if models is not None and self._plan.cpu_model not in models.args:
-            return ()
         return tuple(
             cell
             for cell in cells
@@ -155,12 +152,12 @@ class Worker:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Leave slow tests out, or the others; bring groups and their guests together.
+        """Leave out slow tests, or the others, and those of another CPU; bring groups together.
 
         With workers the longest groups come first; one process begins with what
         needs no guest and is soon done.
         """
-        unwanted = [item for item in items if not self._plan.wants(slow_seconds(item))]
+        unwanted = [item for item in items if not self._wanted(item)]
         if unwanted:
             unwelcome = set(unwanted)
             items[:] = [item for item in items if item not in unwelcome]
@@ -186,6 +183,12 @@ class Worker:
                 guests.setdefault((group, variant), len(guests)),
             )
         items.sort(key=order.__getitem__)
+
+    def _wanted(self, item: pytest.Item) -> bool:
+        models = item.get_closest_marker("only_cpu_models")
+        if models is not None and self._plan.cpu_model not in models.args:
+            return False
+        return self._plan.wants(slow_seconds(item))
 
     # -- guests ------------------------------------------------------------------
 
