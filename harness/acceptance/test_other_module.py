@@ -20,8 +20,8 @@ MODULE = Path(__file__).resolve().parents[2] / "examples/hello"
 @pytest.mark.guest_group("module")
 def test_hello(guest: Machine, lab: DuneLab, cell: Cell) -> None:
     built = lab.module(cell.kernel, MODULE)
-    guest.push(built.path_stripped, "/tmp/hello.ko")
-    guest.succeed("insmod /tmp/hello.ko")
+    guest.push(built.path_stripped, "/root/hello.ko")
+    guest.succeed("insmod /root/hello.ko")
     assert guest.succeed("cat /dev/hello") == "hello\n"
     guest.succeed("rmmod hello")
     assert guest.fail("cat /dev/hello") == ""
