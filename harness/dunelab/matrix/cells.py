@@ -142,7 +142,9 @@ class CellRunner:
     def _start(self, planned: Planned, folder: Path, behind: int) -> _Running:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULTS_FILE).unlink(missing_ok=True)
-        argv = pytest_argv(planned.cell, self._suite, self._root, folder)
+        # In a session of its own it hears no Ctrl-C: it is told, here or by the kernel.
+        argv = ["setpriv", "--pdeathsig", "INT"]
+        argv += pytest_argv(planned.cell, self._suite, self._root, folder)
         with (folder / LOG).open("wb") as log:
             process = subprocess.Popen(
                 argv,
