@@ -41,6 +41,7 @@ USER = {
     'print(subprocess.check_output(["readlink", "/proc/self/exe"], text=True))\'',
     "java": "$RUN java -Xmx128m -cp /opt/dunelab Primes 3000",
     "origin": ORIGIN,
+    "descriptors": "ulimit -S -n 4; $RUN sh -c 'ulimit -n; cat /etc/debian_version; ls /proc/self'",
 }
 
 

@@ -31,7 +31,7 @@ DUNE_EXPORT int dune_exec_through(const char *loader)
 	int old;
 
 	if (loader) {
-		fd = __dune_syscall4(SYS_openat, AT_FDCWD, loader, O_PATH | O_CLOEXEC, 0);
+		fd = __dune_make_fd(SYS_openat, AT_FDCWD, (long)loader, O_PATH | O_CLOEXEC, 0);
 		if (fd < 0)
 			return (int)fd;
 		fd = __dune_raise_fd((int)fd);

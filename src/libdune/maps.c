@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "local.h"
@@ -130,9 +131,10 @@ int __dune_for_each_map(__dune_map_cb cb, void *arg)
 	ssize_t n;
 	int fd, ret = 0;
 
-	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	fd = (int)__dune_make_fd(SYS_openat, AT_FDCWD, (long)"/proc/self/maps",
+				 O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	while (!ret && (n = read(fd, buf, sizeof(buf))) != 0) {
 		if (n < 0) {
 			if (errno == EINTR)

@@ -3,7 +3,6 @@
  * What libdune needs of a C library, and no more.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -66,11 +65,6 @@ int ioctl(int fd, unsigned long request, ...)
 	arg = va_arg(ap, long);
 	va_end(ap);
 	return (int)call(SYS_ioctl, fd, (long)request, arg, 0, 0, 0);
-}
-
-int open(const char *path, int flags, ...)
-{
-	return (int)call(SYS_openat, AT_FDCWD, (long)path, flags, 0, 0, 0);
 }
 
 int close(int fd)
