@@ -273,7 +273,7 @@ static inline bool dune_is_canonical(u64 addr)
 #define DUNE_CR0_FIXED	(X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_PG)
 #define DUNE_CR0_FREE	(X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_WP | X86_CR0_AM)
 #define DUNE_CR4_FIXED	(X86_CR4_PAE)
-u64 dune_cr4_allowed(void);		/* without DUNE_CR4_FIXED */
+u64 dune_cpu_bits(u64 *features);
 bool dune_cr0_valid(u64 val);
 bool dune_cr4_valid(u64 val);
 

@@ -19,28 +19,37 @@ static u64 *gpr(struct dune_vcpu *vcpu, u8 nr)
 }
 
 /**
- * dune_cr4_allowed - the CR4 bits a guest may set on this CPU
+ * dune_cpu_bits - what of this CPU a process can use in ring 0
+ * @features: DUNE_FEAT_* are set here
  *
- * Whatever user space sees as enabled by the host, and what ring 0 of a
- * process can use.  Not UMIP, VMXE, SMXE, CET, LA57, PCE, MCE.
+ * Whatever user space sees as enabled by the host.  Return: the CR4 bits a guest may
+ * set, without DUNE_CR4_FIXED.  Not UMIP, VMXE, SMXE, CET, LA57, PCE, MCE.
  */
-u64 dune_cr4_allowed(void)
+u64 dune_cpu_bits(u64 *features)
 {
 	static const struct {
 		u16 cpu;
 		u32 cr4;
+		u64 feature;
 	} map[] = {
-#define BOTH(feature, bit)	{ X86_FEATURE_##feature, X86_CR4_##bit }
-		BOTH(OSXSAVE, OSXSAVE), BOTH(FSGSBASE, FSGSBASE), BOTH(PCID, PCIDE),
-		BOTH(SMEP, SMEP), BOTH(SMAP, SMAP), BOTH(OSPKE, PKE),
+		{ X86_FEATURE_PCID, X86_CR4_PCIDE, DUNE_FEAT_PCID },
+		{ X86_FEATURE_SMEP, X86_CR4_SMEP, DUNE_FEAT_SMEP },
+		{ X86_FEATURE_SMAP, X86_CR4_SMAP, DUNE_FEAT_SMAP },
+		{ X86_FEATURE_FSGSBASE, X86_CR4_FSGSBASE, DUNE_FEAT_FSGSBASE },
+		{ X86_FEATURE_OSXSAVE, X86_CR4_OSXSAVE }, { X86_FEATURE_OSPKE, X86_CR4_PKE },
+		{ X86_FEATURE_XSAVE, 0, DUNE_FEAT_XSAVE }, { X86_FEATURE_PKU, 0, DUNE_FEAT_PKU },
+		{ X86_FEATURE_INVPCID, 0, DUNE_FEAT_INVPCID },
+		{ X86_FEATURE_GBPAGES, 0, DUNE_FEAT_1GB_PAGES },
 	};
-	u64 bits = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
+	u64 cr4 = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(map); i++)
-		if (boot_cpu_has(map[i].cpu))
-			bits |= map[i].cr4;
-	return bits;
+		if (boot_cpu_has(map[i].cpu)) {
+			cr4 |= map[i].cr4;
+			*features |= map[i].feature;
+		}
+	return cr4;
 }
 
 bool dune_cr0_valid(u64 val)
@@ -51,8 +60,10 @@ bool dune_cr0_valid(u64 val)
 
 bool dune_cr4_valid(u64 val)
 {
+	u64 features = 0;
+
 	return (val & DUNE_CR4_FIXED) == DUNE_CR4_FIXED &&
-	       !(val & ~(dune_cr4_allowed() | DUNE_CR4_FIXED));
+	       !(val & ~(dune_cpu_bits(&features) | DUNE_CR4_FIXED));
 }
 
 /* What the CPU says, less what a Dune process cannot have. */

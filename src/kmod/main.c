@@ -72,40 +72,21 @@ static int dune_new_vm(void)
 	return fd;
 }
 
-static u64 dune_features(void)
-{
-	static const struct {
-		u16 cpu;
-		u64 dune;
-	} map[] = {
-#define BOTH(name)	{ X86_FEATURE_##name, DUNE_FEAT_##name }
-		BOTH(PCID), BOTH(INVPCID), BOTH(SMEP), BOTH(SMAP), BOTH(FSGSBASE), BOTH(XSAVE),
-		BOTH(PKU), { X86_FEATURE_GBPAGES, DUNE_FEAT_1GB_PAGES },
-	};
-	/* NX: both vendors' long mode has it here */
-	u64 f = DUNE_FEAT_NX | (dune_has_sys_call ? DUNE_FEAT_FAST_CALLS : 0) |
-		(u64)dune_ops->traps << DUNE_FEAT_TRAPS_SHIFT;
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(map); i++)
-		if (boot_cpu_has(map[i].cpu))
-			f |= map[i].dune;
-	return f;
-}
-
 static long dune_get_info(struct dune_info __user *argp)
 {
 	struct dune_info info = {
 		.abi_version	= DUNE_ABI_VERSION,
 		.vendor		= dune_ops->vendor,
-		.features	= dune_features(),
-		.cr4_allowed	= dune_cr4_allowed() | DUNE_CR4_FIXED,
+		.features	= DUNE_FEAT_NX |	/* both vendors' long mode has it here */
+				  (dune_has_sys_call ? DUNE_FEAT_FAST_CALLS : 0) |
+				  (u64)dune_ops->traps << DUNE_FEAT_TRAPS_SHIFT,
 		.gpa_bits	= dune_ops->gpa_bits,
 		.window_shift	= DUNE_WINDOW_SHIFT,
 		.run_size	= PAGE_SIZE,
 		.stats_size	= PAGE_SIZE,
 	};
 
+	info.cr4_allowed = dune_cpu_bits(&info.features) | DUNE_CR4_FIXED;
 	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
 }
 
@@ -180,11 +161,9 @@ static struct miscdevice dune_dev = {
 
 static int __init dune_pick_ops(void)
 {
-	if (boot_cpu_has(X86_FEATURE_VMX)) {
-		dune_ops = &dune_vmx_ops;
-	} else if (boot_cpu_has(X86_FEATURE_SVM)) {
-		dune_ops = &dune_svm_ops;
-	} else {
+	dune_ops = boot_cpu_has(X86_FEATURE_VMX) ? &dune_vmx_ops :
+		   boot_cpu_has(X86_FEATURE_SVM) ? &dune_svm_ops : NULL;
+	if (!dune_ops) {
 		pr_err("this CPU offers neither VT-x nor SVM (or the firmware turned it off)\n");
 		return -ENODEV;
 	}

@@ -99,15 +99,6 @@ static void svm_free_cpus(void)
 	free_pages((unsigned long)iopm, get_order(IOPM_SIZE));
 }
 
-/* Two bits an MSR: read, write; those from 0xc0000000 on (APM 15.11). */
-static void msrpm_allow(u32 msr)
-{
-	u32 bit = 0x4000 + 2 * (msr - 0xc0000000);
-
-	__clear_bit(bit, msrpm);
-	__clear_bit(bit + 1, msrpm);
-}
-
 static int svm_setup(void)
 {
 	/* What VMSAVE and VMLOAD switch is the guest's own. */
@@ -123,8 +114,9 @@ static int svm_setup(void)
 		goto nomem;
 	memset(msrpm, 0xff, MSRPM_SIZE);
 	memset(iopm, 0xff, IOPM_SIZE);
+	/* Two bits an MSR: read, write; those from 0xc0000000 on (APM 15.11). */
 	for (i = 0; i < ARRAY_SIZE(own_msrs); i++)
-		msrpm_allow(own_msrs[i]);
+		bitmap_clear(msrpm, 0x4000 + 2 * (own_msrs[i] - 0xc0000000), 2);
 
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);

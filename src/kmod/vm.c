@@ -24,8 +24,10 @@ static struct dune_vm *to_vm(struct mmu_notifier *mn)
 }
 
 /* Also of a VM that was made in part. */
-static void vm_destroy(struct dune_vm *vm)
+static void vm_destroy(struct work_struct *work)
 {
+	struct dune_vm *vm = container_of(work, struct dune_vm, free_work);
+
 	dune_mmu_free(vm);
 	xa_destroy(&vm->by_hva);
 	kvfree(vm->windows);
@@ -52,13 +54,8 @@ static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
 	vm->windows = kvcalloc(vm->max_windows, sizeof(*vm->windows), GFP_KERNEL_ACCOUNT);
 	if (zalloc_cpumask_var(&vm->running, GFP_KERNEL_ACCOUNT) && vm->windows && vm->root)
 		return &vm->mn;
-	vm_destroy(vm);
+	vm_destroy(&vm->free_work);
 	return ERR_PTR(-ENOMEM);
-}
-
-static void vm_free_work(struct work_struct *work)
-{
-	vm_destroy(container_of(work, struct dune_vm, free_work));
 }
 
 /*
@@ -69,7 +66,7 @@ static void vm_free_notifier(struct mmu_notifier *mn)
 {
 	struct dune_vm *vm = to_vm(mn);
 
-	INIT_WORK(&vm->free_work, vm_free_work);
+	INIT_WORK(&vm->free_work, vm_destroy);
 	queue_work(vm_wq, &vm->free_work);
 }
 
