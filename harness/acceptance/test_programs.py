@@ -34,7 +34,7 @@ def test_behaviour_on_the_other_number_of_cpus(
 
 @pytest.mark.guest_programs("bench")
 def test_bench(run_program: Callable[[], runner.ProgramRun]) -> None:
-    """What it costs: three runs, which agree to 1 % where ticks are instructions."""
+    """What it costs; with --costs in three runs, which agree to 1 % where ticks repeat."""
     run_program()
 
 

@@ -98,6 +98,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "tests alone write nothing unless this is given)",
     )
     group.addoption(
+        "--costs",
+        dest="dunelab_costs",
+        action="store_true",
+        help="measure each cost three times, after a run to warm up, and fail if the three "
+        "differ where they should not (dunelab bench does so); without it once",
+    )
+    group.addoption(
         "--slow",
         dest="dunelab_slow",
         action="store_true",

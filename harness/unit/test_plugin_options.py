@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,7 @@ def test_the_longest_begin_first_or_last_where_time_is_limited() -> None:
         ("/* dunelab: cpus=1 timeout=90 slow icount */",
          ProgramOptions(cpus=1, timeout=90, slow=60, icount=True)),
         ("/* dunelab: slow=900 smp */", ProgramOptions(slow=900, smp=True)),
+        ("/* dunelab: slow-bochs=40 */", ProgramOptions(slow_bochs=40)),
         ("/* SPDX */\n/* dunelab: vendor=amd runs=2 args=-v,3 */",
          ProgramOptions(vendor=Vendor.AMD, runs=2, args="-v 3")),
         ("/* dunelab: image=full */", ProgramOptions(image=ImageKind.FULL)),
@@ -206,6 +208,7 @@ def test_bench_guests_repeat() -> None:
     assert not bench_variant(EngineName.KVM).icount
     assert program(ProgramKind.BENCH).variant(EngineName.TCG).icount
     assert program(ProgramKind.BENCH).runs == 3
+    assert replace(program(ProgramKind.BENCH), once=True).runs == 1
     assert program().runs == 1
 
 

@@ -133,7 +133,7 @@ def _measure(args: argparse.Namespace) -> tuple[int, Run]:
     status = 0
     runs: list[Run] = []
     while len(runs) < repeat and not status:
-        status = suite.run(args, [TESTS])
+        status = suite.run(args, [TESTS], more=["--costs"])
         file = suite.results_file(args)
         if not file.exists():
             raise InfrastructureError(

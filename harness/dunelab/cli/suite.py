@@ -76,17 +76,19 @@ def results_file(args: argparse.Namespace) -> Path:
     return folder.resolve() / RESULTS_FILE
 
 
-def run(args: argparse.Namespace, tests: Sequence[str], select: str = "") -> int:
+def run(
+    args: argparse.Namespace, tests: Sequence[str], select: str = "", more: Sequence[str] = ()
+) -> int:
     """Run pytest in a process of its own; its exit status.
 
-    ``select`` is an expression for pytest's ``-k``.
+    ``select`` is an expression for pytest's ``-k``, ``more`` are options of pytest's.
     """
     root = find_repo_root()
     host = survey_host(root)
     workers = args.workers or recommended_workers(host.cores, host.memory_available_mib)
     # A result of an earlier run must not be taken for this one's.
     results_file(args).unlink(missing_ok=True)
-    words = pytest_arguments(args, tests, root, workers, select)
+    words = [*pytest_arguments(args, tests, root, workers, select), *more]
     command = [sys.executable, "-m", "pytest", *words]
     process = subprocess.Popen(command, cwd=root)
     try:

@@ -86,12 +86,14 @@ class ProgramOptions:
 
     ``spread``: by how many percent the runs of a cost may differ on an emulator.
     ``slow``: how many seconds it takes on the slowest engine; 0 if it is not a slow one.
+    ``slow_bochs``: the same for a program that is slow on Bochs alone.
     ``smp``: it is about two CPUs, and says nothing on one.
     """
 
     cpus: int | None = None
     timeout: float = 60.0
     slow: int = 0
+    slow_bochs: int = 0
     smp: bool = False
     icount: bool = False
     vendor: Vendor | None = None
@@ -109,6 +111,8 @@ class Program:
     name: str
     source: Path
     options: ProgramOptions
+    # A cost is measured once, cold: it is seen to work, and says roughly what it is.
+    once: bool = False
 
     @property
     def path(self) -> str:
@@ -118,6 +122,8 @@ class Program:
     @property
     def runs(self) -> int:
         """How often it runs: costs must repeat, behaviour need not."""
+        if self.once:
+            return 1
         if self.options.runs is not None:
             return self.options.runs
         return 3 if self.kind is ProgramKind.BENCH else 1
@@ -130,7 +136,7 @@ class Program:
         and the kernel's free lists: 5 % on set-up costs, where the runs after
         it agree to 0.1 %.
         """
-        return 1 if self.kind is ProgramKind.BENCH else 0
+        return 1 if self.kind is ProgramKind.BENCH and not self.once else 0
 
     def variant(self, engine: EngineName) -> Variant:
         """The guest it needs on an engine."""
@@ -179,6 +185,8 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
                 return replace(options, slow=SLOW_SECONDS)
             case "slow", True:
                 return replace(options, slow=_at_least_one(value))
+            case "slow-bochs", True:
+                return replace(options, slow_bochs=_at_least_one(value))
             case "smp", False:
                 return replace(options, smp=True)
             case "icount", False:
@@ -201,7 +209,8 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
         raise UsageError(f"{where}: header word '{word}': {error}") from error
     raise UsageError(
         f"{where}: unknown header word '{word}'; known are cpus=N, runs=N, timeout=SECONDS, "
-        "spread=PERCENT, vendor=intel|amd, args=A,B, image=small|full, slow[=SECONDS], smp, icount"
+        "spread=PERCENT, vendor=intel|amd, args=A,B, image=small|full, slow[=SECONDS], "
+        "slow-bochs=SECONDS, smp, icount"
     )
 
 

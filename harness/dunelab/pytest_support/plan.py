@@ -35,6 +35,7 @@ class Plan:
             kernels=tuple(option("dunelab_kernels")),
         )
         self.slow: bool = option("dunelab_slow")
+        self.costs: bool = option("dunelab_costs")
         self.slow_only: bool = option("dunelab_slow_only")
         self.slow_minutes: float | None = option("dunelab_slow_minutes")
         self._started = time.monotonic()

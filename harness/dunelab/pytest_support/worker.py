@@ -91,6 +91,15 @@ def slow_seconds(item: pytest.Item) -> int:
     return int(mark.args[0]) if mark.args else SLOW_SECONDS
 
 
+def _slow_marks(program: Program) -> tuple[pytest.MarkDecorator, ...]:
+    """What keeps a program for --slow, where it is slow."""
+    if program.options.slow:
+        return (pytest.mark.slow(program.options.slow),)
+    if program.options.slow_bochs:
+        return (pytest.mark.slow(bochs=program.options.slow_bochs),)
+    return ()
+
+
 class Worker:
     """Collects, runs and records tests that use guests."""
 
@@ -140,10 +149,10 @@ class Worker:
                 cell,
                 program,
                 id=f"{group_of(cell, group)}-{program.name}",
-                marks=[pytest.mark.slow(program.options.slow)] if program.options.slow else [],
+                marks=_slow_marks(program),
             )
             for cell in self._cells(metafunc)
-            for program in programs
+            for program in (replace(program, once=not self._plan.costs) for program in programs)
             if program.options.vendor in (None, cell.vendor)
         ]
         metafunc.parametrize(("cell", "program"), points)
