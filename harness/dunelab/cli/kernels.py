@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
         release = record.label if record else "not looked up yet"
         mark = "*" if entry.id == store.matrix.default else ""
         table.add_row(entry.id, entry.wanted, release, mark)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for lost in store.matrix.lost:
+        console.print(f"not here: {', '.join(lost.series)}: {lost.reason}", markup=False)
     return 0
 
 
