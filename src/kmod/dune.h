@@ -139,7 +139,7 @@ struct dune_vcpu {
 	 */
 	struct dune_regs regs;
 	u64 cr2;			/* loaded before entry, stored after exit */
-	u64 dr6;			/* as the guest sees it */
+	unsigned long db[4], dr6, dr7;	/* as the guest sees them */
 	u64 cr8;
 	struct dune_event event;
 	struct dune_exit exit;
@@ -234,7 +234,7 @@ struct dune_ops {
 	 */
 	void (*put)(struct dune_vcpu *vcpu);
 
-	/* Control registers after an intercepted write.  IRQs on. */
+	/* Control registers after an intercepted write, and DR7 as 7.  IRQs on. */
 	u64 (*read_cr)(struct dune_vcpu *vcpu, int cr);
 	void (*write_cr)(struct dune_vcpu *vcpu, int cr, u64 val);
 
@@ -320,6 +320,11 @@ static inline void dune_skip_insn(struct dune_vcpu *vcpu)
 {
 	vcpu->regs.rip += vcpu->exit.insn_len;
 }
+
+/* DR7 (SDM 17.2.4): what turns a breakpoint on; what a guest may have, not GD or RTM. */
+#define DUNE_DR7_ENABLE	0xff
+#define DUNE_DR7	0xffff07ff
+void dune_swap_breakpoints(struct dune_vcpu *vcpu);
 
 /* emulate.c: the guest goes on afterwards */
 void dune_emulate(struct dune_vcpu *vcpu);

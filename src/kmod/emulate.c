@@ -123,44 +123,58 @@ static void emulate_cr(struct dune_vcpu *vcpu)
 	struct dune_exit *x = &vcpu->exit;
 	u64 *reg = gpr(vcpu, x->gpr);
 
-	if (x->cr == 8) {	/* TPR: there is no interrupt controller behind it */
-		if (!x->write)
-			*reg = vcpu->cr8;
-		else if (*reg & ~0xfULL)
-			goto gp;
-		else
-			vcpu->cr8 = *reg;
-	} else if (!x->write) {
-		*reg = dune_ops->read_cr(vcpu, x->cr);
+	if (!x->write) {
+		*reg = x->cr == 8 ? vcpu->cr8 : dune_ops->read_cr(vcpu, x->cr);
+	} else if (x->cr == 8 && !(*reg & ~0xfULL)) {
+		vcpu->cr8 = *reg;	/* TPR: there is no interrupt controller behind it */
 	} else if ((x->cr == 0 && dune_cr0_valid(*reg)) || (x->cr == 4 && cr4_valid(vcpu, *reg))) {
 		dune_ops->write_cr(vcpu, x->cr, x->cr == 4 ? *reg & ~(u64)X86_CR4_MCE : *reg);
+		/* The instruction would have dropped what is cached (SDM 4.10.4.1, APM 5.5.1). */
+		vcpu->flush = true;
 	} else {
-		goto gp;
+		dune_inject(vcpu, X86_TRAP_GP, 0);
+		return;
 	}
 	dune_skip_insn(vcpu);
-	return;
-gp:
-	dune_inject(vcpu, X86_TRAP_GP, 0);
 }
 
 /*
- * Debug registers belong to the host's ptrace and perf.  DR6 is what #DB
- * handlers read; DR7 reads as disabled; the others read 0.
+ * DR0 to DR3 are not the CPU's to switch.  Before an entry and after the exit, IRQs
+ * off, if the guest has breakpoints.  No breakpoint is on until the vendor's entry
+ * loads the guest's DR7, or the caller the host's.
+ */
+void dune_swap_breakpoints(struct dune_vcpu *vcpu)
+{
+	unsigned long db;
+	int i;
+
+	set_debugreg(0UL, 7);
+	for (i = 0; i < ARRAY_SIZE(vcpu->db); i++) {
+		get_debugreg(db, i);
+		set_debugreg(vcpu->db[i], i);
+		vcpu->db[i] = db;
+	}
+}
+
+/*
+ * The guest's own: the host's ptrace and perf have theirs.  GD would catch what exits
+ * already.
  */
 static void emulate_dr(struct dune_vcpu *vcpu)
 {
 	struct dune_exit *x = &vcpu->exit;
 	u64 *reg = gpr(vcpu, x->gpr);
-	u8 dr = x->cr;
+	u8 dr = x->cr & 4 ? x->cr | 2 : x->cr;	/* 4 and 5 are 6 and 7, SDM 17.2.2 */
 
-	if (dr == 4 || dr == 5)		/* aliases, SDM 17.2.2 */
-		dr += 2;
 	if (!x->write) {
-		*reg = dr == 6 ? vcpu->dr6 : dr == 7 ? DR7_FIXED_1 : 0;
+		*reg = dr == 6 ? vcpu->dr6 : dr == 7 ? vcpu->dr7 : vcpu->db[dr];
+	} else if (dr < 4) {
+		vcpu->db[dr] = *reg;
 	} else if (dr == 6 && !(*reg >> 32)) {
 		vcpu->dr6 = *reg | DR6_RESERVED;
-	} else if (!(dr == 7 ? *reg & ~(u64)DR7_FIXED_1 : *reg)) {
-		/* clearing what is clear */
+	} else if (dr == 7 && !(*reg & ~(u64)DUNE_DR7)) {
+		vcpu->dr7 = *reg | DR7_FIXED_1;
+		dune_ops->write_cr(vcpu, 7, vcpu->dr7);
 	} else {
 		dune_inject(vcpu, X86_TRAP_GP, 0);
 		return;

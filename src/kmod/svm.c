@@ -90,10 +90,8 @@ static void svm_free_cpus(void)
 	int cpu;
 
 	for_each_possible_cpu(cpu) {
-		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
-
-		free_page((unsigned long)sc->hsave);
-		free_page((unsigned long)sc->host_vmcb);
+		free_page((unsigned long)per_cpu(svm_cpu.hsave, cpu));
+		free_page((unsigned long)per_cpu(svm_cpu.host_vmcb, cpu));
 	}
 	free_pages((unsigned long)msrpm, get_order(MSRPM_SIZE));
 	free_pages((unsigned long)iopm, get_order(IOPM_SIZE));
@@ -200,10 +198,8 @@ static int svm_vcpu_init(struct dune_vcpu *vcpu)
 
 static void svm_vcpu_free(struct dune_vcpu *vcpu)
 {
-	struct svm_vcpu *svm = to_svm(vcpu);
-
-	free_page((unsigned long)svm->vmcb);
-	kfree(svm);
+	free_page((unsigned long)to_svm(vcpu)->vmcb);
+	kfree(vcpu->arch);
 }
 
 /* Fields that dune_state and the VMCB have alike. */
@@ -241,7 +237,7 @@ static void svm_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	s->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX | EFER_SVME;
 	s->cr4 = st->cr4 | X86_CR4_MCE;
 	s->dr6 = DR6_RESERVED;
-	s->dr7 = DR7_FIXED_1;
+	s->dr7 = vcpu->dr7;
 	s->g_pat = 0x0007040600070406ULL;	/* power-up value, APM 7.8.2 */
 	__assign_bit(INTERCEPT_RDTSC, icpts, st->traps & DUNE_TRAP_RDTSC);
 	__assign_bit(INTERCEPT_RDTSCP, icpts, st->traps & DUNE_TRAP_RDTSC);
@@ -294,11 +290,9 @@ static void put_event(struct dune_vcpu *vcpu, struct vmcb_control_area *c)
 	c->event_inj = 0;
 	if (!ev->valid)
 		return;
-	c->event_inj = ev->vector | ev->type << SVM_EVTINJ_TYPE_SHIFT | SVM_EVTINJ_VALID;
-	if (ev->has_error_code) {
-		c->event_inj |= SVM_EVTINJ_VALID_ERR;
-		c->event_inj_err = ev->error_code;
-	}
+	c->event_inj = ev->vector | ev->type << SVM_EVTINJ_TYPE_SHIFT | SVM_EVTINJ_VALID |
+		       (ev->has_error_code ? SVM_EVTINJ_VALID_ERR : 0);
+	c->event_inj_err = ev->error_code;
 	ev->valid = false;
 }
 
@@ -454,10 +448,6 @@ static void svm_enter(struct dune_vcpu *vcpu)
 	dune_svm_enter(svm->vmcb_pa, &vcpu->regs, this_cpu_read(svm_cpu.host_pa));
 	asm volatile("stgi" : : : "memory");
 
-	/* #VMEXIT leaves DR7 disabled; a debugger of this thread wants it. */
-	if (hw_breakpoint_active())
-		set_debugreg(__this_cpu_read(cpu_dr7), 7);
-
 	svm->last_rip = vmcb->save.rip;
 	vcpu->regs.rip = vmcb->save.rip;
 	vcpu->regs.rsp = vmcb->save.rsp;
@@ -490,15 +480,12 @@ static void svm_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 {
 	struct vmcb_save_area *s = &to_svm(vcpu)->vmcb->save;
 
-	if (cr == 0) {
+	if (cr == 0)
 		s->cr0 = val;
-	} else {
-		/* Paging bits changed: what is cached must go (APM 5.5.1). */
-		if ((s->cr4 ^ val) & (X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP |
-				      X86_CR4_SMAP | X86_CR4_PKE))
-			vcpu->flush = true;
+	else if (cr == 7)
+		s->dr7 = val;
+	else
 		s->cr4 = val | X86_CR4_MCE;
-	}
 }
 
 /* Nested accesses are user accesses (APM 15.25.5), hence the user bit. */

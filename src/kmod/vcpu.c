@@ -111,7 +111,14 @@ static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
 	if (*exit_tsc)
 		stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
 
+	if (unlikely(vcpu->dr7 & DUNE_DR7_ENABLE))
+		dune_swap_breakpoints(vcpu);
 	static_call(dune_enter)(vcpu);
+	if (unlikely(vcpu->dr7 & DUNE_DR7_ENABLE))
+		dune_swap_breakpoints(vcpu);
+	/* An exit leaves DR7 disabled; a debugger of this thread wants it. */
+	if (unlikely(hw_breakpoint_active()))
+		set_debugreg(__this_cpu_read(cpu_dr7), 7);
 
 	*exit_tsc = rdtsc();
 	stats->guest_ticks += *exit_tsc - tsc;
@@ -429,10 +436,8 @@ static void vcpu_free(struct dune_vcpu *vcpu)
 
 static int vcpu_release(struct inode *inode, struct file *file)
 {
-	struct dune_vcpu *vcpu = file->private_data;
-
-	dune_stats_del(vcpu);
-	vcpu_free(vcpu);
+	dune_stats_del(file->private_data);
+	vcpu_free(file->private_data);
 	return 0;
 }
 
@@ -463,6 +468,7 @@ int dune_vcpu_create(struct file *file)
 	preempt_notifier_init(&vcpu->preempt, &vcpu_preempt_ops);
 	vcpu->last_cpu = -1;
 	vcpu->dr6 = DR6_RESERVED;
+	vcpu->dr7 = DR7_FIXED_1;
 	vcpu->run = (struct dune_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->stats = (struct dune_stats *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!vcpu->run || !vcpu->stats)

@@ -161,21 +161,17 @@ int dune_vm_map_window(struct dune_vm *vm, u64 hva, struct dune_window *win)
 
 	mutex_lock(&vm->window_mutex);
 	entry = xa_load(&vm->by_hva, gib);
-	if (!entry) {
-		ret = -ENOSPC;
-		if (vm->nr_windows >= vm->max_windows)
-			goto out;
+	ret = entry ? 0 : vm->nr_windows >= vm->max_windows ? -ENOSPC :
+	      put_window(vm, vm->nr_windows, gib);
+	if (!entry && !ret) {
 		entry = xa_mk_value(vm->nr_windows);
-		ret = put_window(vm, vm->nr_windows, gib);
-		if (ret)
-			goto out;
 		/* pairs with dune_gpa_to_hva() */
 		smp_store_release(&vm->nr_windows, vm->nr_windows + 1);
 	}
-	win->hva = gib << DUNE_WINDOW_SHIFT;
-	win->gpa = (u64)xa_to_value(entry) << DUNE_WINDOW_SHIFT;
-	ret = 0;
-out:
+	if (!ret) {
+		win->hva = gib << DUNE_WINDOW_SHIFT;
+		win->gpa = (u64)xa_to_value(entry) << DUNE_WINDOW_SHIFT;
+	}
 	mutex_unlock(&vm->window_mutex);
 	return ret;
 }

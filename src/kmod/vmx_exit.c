@@ -394,8 +394,6 @@ static void back_to_host(struct vmx_vcpu *v)
 		native_wrmsrq(MSR_IA32_SPEC_CTRL, v->host_spec_ctrl);
 	if (v->host_debugctl)
 		native_wrmsrq(MSR_IA32_DEBUGCTLMSR, v->host_debugctl);
-	if (hw_breakpoint_active())
-		set_debugreg(__this_cpu_read(cpu_dr7), 7);
 }
 
 void vmx_enter(struct dune_vcpu *vcpu)

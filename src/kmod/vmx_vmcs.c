@@ -228,11 +228,11 @@ void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 	vmx_get(vcpu);
 	if (cr == 0)
 		vmx_set_cr0(to_vmx(vcpu), val);
+	else if (cr == 7)
+		vmcs_write(GUEST_DR7, val);
 	else
 		set_cr4(to_vmx(vcpu), val);
 	preempt_enable();
-	/* The instruction would have dropped what is cached (SDM 4.10.4.1). */
-	vcpu->flush = true;
 }
 
 /*

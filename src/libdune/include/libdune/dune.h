@@ -240,6 +240,14 @@ typedef void (*dune_intr_cb)(struct dune_tf *tf);
  */
 typedef void (*dune_pgflt_cb)(uintptr_t addr, uint64_t fec, struct dune_tf *tf);
 
+/*
+ * Debug traps: T_DEBUG and T_BRKPT come to handlers from TF, INT3 and INT1, and from the
+ * debug registers, which ring 0 of Dune mode sets by MOV (SDM 17.2, APM 13.1).  They are
+ * the thread's own, count in Dune mode alone and are not inherited.  DR6 says what it
+ * was, and the handler clears it; for a breakpoint on an instruction it sets FL_RF in
+ * tf->rflags, or the breakpoint comes again.
+ */
+
 /**
  * dune_register_intr_handler - handle an exception vector
  * @vec: 0..255 (SDM table 6-1); 2 (NMI) and 18 (machine check) never arrive.
