@@ -276,6 +276,16 @@ static void *calls(void *arg)
 	return (void *)bad;
 }
 
+static int pre_call(struct dune_tf *tf)
+{
+	return tf->rax == 100000;	/* none: all are made */
+}
+
+static void post_call(struct dune_tf *tf)
+{
+	(void)tf;
+}
+
 static void running(void *(*fn)(void *), unsigned int n, const char *what)
 {
 	unsigned int got;
@@ -353,6 +363,17 @@ asm(".text\n" ".globl user_spin\n"
     "user_spin: mov (%r15), %rdi\n test %rdi, %rdi\n jz user_spin\n"
     "	mov $1000, %eax\n syscall\n ud2\n");
 
+/* Calls in a loop: the ways between the rings, interrupted anywhere. */
+extern char user_calls[];
+asm(".globl user_calls\n"
+    "user_calls: mov $0x77, %ebx\n"
+    "1:	mov $1001, %eax\n	syscall\n"
+    "	cmp $4711, %rax\n	jne 2f\n	cmp $0x77, %ebx\n	jne 2f\n"
+    "	mov (%r15), %rdi\n	test %rdi, %rdi\n	jz 1b\n"
+    "	mov $1000, %eax\n	syscall\n"
+    "2:	mov $99, %edi\n	mov $1000, %eax\n	syscall\n	ud2\n");
+
+static char *volatile user_code;
 static volatile uint64_t go;
 static volatile bool from_ring3;
 static volatile uint64_t user_flags;
@@ -365,7 +386,10 @@ static void on_user(struct dune_tf *tf)
 
 static void on_call(struct dune_tf *tf)
 {
-	dune_ret_from_user((int)ARG0(tf));
+	if (tf->rax == 1001)
+		tf->rax = 4711;
+	else
+		dune_ret_from_user((int)ARG0(tf));
 }
 
 static void *in_ring3(void *arg)
@@ -376,7 +400,7 @@ static void *in_ring3(void *arg)
 
 	(void)arg;
 	memset(&tf, 0, sizeof(tf));
-	tf.rip = (uint64_t)user_spin;
+	tf.rip = (uint64_t)user_code;
 	tf.rsp = (uint64_t)stack + sizeof(stack);
 	tf.rflags = user_flags;
 	tf.r15 = (uint64_t)&go;
@@ -394,6 +418,17 @@ static void rings(void)
 
 	dune_register_syscall_handler(on_call);
 	dune_register_intr_handler(VECTOR, on_user);
+	user_code = user_calls;
+	reset();
+	go = 0;
+	user_flags = 2 | FL_IF;
+	launch(&t, in_ring3);
+	got = ping(VECTOR, 2000);
+	go = 7;
+	pthread_join(t, &ret);
+	ktap_ok(got == 2000 && (long)ret == 200007, "between the rings: %u of 2000 come", got);
+
+	user_code = user_spin;
 	reset();
 	go = 0;
 	from_ring3 = false;
@@ -587,7 +622,7 @@ int main(void)
 
 	start(&stranger, outside, NULL);	/* before this thread enters */
 	cpus_count();
-	ktap_plan(DUNE_TEST_ENTER + 37 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 39 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_register_intr_handler(VECTOR, on_0);
 	dune_register_intr_handler(VECTOR + 1, on_1);
@@ -599,6 +634,9 @@ int main(void)
 	dune_register_intr_handler(6, slow_ud);
 	running(excepts, 2000, "to one in exceptions");
 	running(calls, 2000, "to one in system calls");
+	dune_hook_syscalls(pre_call, post_call);
+	running(calls, 2000, "to one with hooks around its calls");
+	dune_hook_syscalls(NULL, NULL);
 	running(editor, 2000, "to one that edits page tables");
 	if_clear();
 	asleep();
