@@ -2,10 +2,11 @@
 /*
  * Interrupts between threads: see apic.h of the public headers.
  *
- * A sender sets a bit in the receiver's words and, if it is the first to do so, has the
- * module interrupt its vCPU with DUNE_VEC_IPI.  The trap entry of that vector
- * takes the bits.  The words are in a table of their own and not in the thread's block,
- * which may be gone while somebody sends.
+ * A sender sets a bit in the receiver's words and has the module interrupt its vCPU with
+ * DUNE_VEC_IPI; the trap entry of that vector takes the bits.  Nothing is remembered of
+ * what has been asked of the module: a sender may be interrupted for good between the two.
+ * The words are in the registry of blocks and not in the thread's block, which may be
+ * gone while somebody sends.
  *
  * Lean code.
  */
@@ -17,49 +18,34 @@
 #define FIRST_VECTOR	32
 #define MAX_CPUS	8192	/* CONFIG_NR_CPUS at most */
 
-static struct apic {
-	uint64_t waits[4];	/* a bit per vector */
-	uint32_t announced;	/* DUNE_VEC_IPI is on its way, or about to be */
-	int32_t vcpu_fd;	/* + 1; 0: no thread */
-} __attribute__((aligned(64))) apics[DUNE_MAX_BLOCKS];
-
 static uint32_t cpus[MAX_CPUS];		/* ID + 1 */
 bool __dune_apic_used;
 
 /* @fd: -1: there is no such vCPU any more. */
 void __dune_apic_set(uint32_t id, int fd)
 {
-	struct apic *a = &apics[id];
+	struct dune_slot *a = &__dune_slots[id];
 
 	__atomic_store_n(&a->vcpu_fd, 0, __ATOMIC_SEQ_CST);
 	for (int i = 0; i < 4; i++)
 		__atomic_store_n(&a->waits[i], 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&a->announced, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&a->vcpu_fd, fd + 1, __ATOMIC_SEQ_CST);
 }
 
-/* Somebody is told once about any number of bits. */
-static int announce(struct apic *a, int fd)
+/* It may be gone by now, with its descriptor. */
+static int announce(int fd)
 {
-	long ret;
-
-	if (__atomic_exchange_n(&a->announced, 1, __ATOMIC_SEQ_CST))
-		return 0;
-	ret = __dune_syscall3(SYS_ioctl, fd, DUNE_INTERRUPT, DUNE_VEC_IPI);
-	if (!ret)
-		return 0;
-	__atomic_store_n(&a->announced, 0, __ATOMIC_SEQ_CST);
-	return -ESRCH;		/* it is gone, with its descriptor */
+	return __dune_syscall3(SYS_ioctl, fd, DUNE_INTERRUPT, DUNE_VEC_IPI) ? -ESRCH : 0;
 }
 
-static struct apic *own(void)
+static struct dune_slot *own(void)
 {
 	struct dune_percpu *pc = __dune_this_percpu();
 
-	return pc ? &apics[pc->apic_id] : NULL;
+	return pc ? &__dune_slots[pc->apic_id] : NULL;
 }
 
-static bool take(struct apic *a, unsigned int *vector)
+static bool take(struct dune_slot *a, unsigned int *vector)
 {
 	for (int i = 3; i >= 0; i--) {
 		uint64_t waits = __atomic_load_n(&a->waits[i], __ATOMIC_SEQ_CST);
@@ -75,17 +61,12 @@ static bool take(struct apic *a, unsigned int *vector)
 	return false;
 }
 
-/*
- * DUNE_VEC_IPI, on the handler's stack.  False: nobody announced it, so it is an INT
- * instruction.  True: IF is clear, and IRETQ sets it again.
- */
-bool __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf)
+/* DUNE_VEC_IPI, on the handler's stack.  Returns with IF clear: IRETQ sets it again. */
+void __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf)
 {
-	struct apic *a = &apics[pc->apic_id];
+	struct dune_slot *a = &__dune_slots[pc->apic_id];
 	unsigned int vector;
 
-	if (!__atomic_exchange_n(&a->announced, 0, __ATOMIC_SEQ_CST))
-		return false;
 	__asm__ volatile("cli" : : : "memory");
 	while (take(a, &vector)) {
 		dune_intr_cb cb = __atomic_load_n(&__dune_intr_handler[vector], __ATOMIC_ACQUIRE);
@@ -94,7 +75,6 @@ bool __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf)
 			cb(tf);
 		__asm__ volatile("cli" : : : "memory");	/* whatever it did */
 	}
-	return true;
 }
 
 DUNE_EXPORT uint32_t dune_apic_id(void)
@@ -124,20 +104,20 @@ DUNE_EXPORT uint32_t dune_apic_id_for_cpu(uint32_t cpu, bool *error)
 
 DUNE_EXPORT int dune_send_interrupt(unsigned int vector, uint32_t apic_id)
 {
-	struct apic *a;
+	struct dune_slot *a;
 	int fd;
 
 	if (vector < FIRST_VECTOR || vector > 255)
 		return -EINVAL;
 	if (apic_id >= DUNE_MAX_BLOCKS)
 		return -ESRCH;
-	a = &apics[apic_id];
+	a = &__dune_slots[apic_id];
 	__dune_apic_used = true;
 	fd = __atomic_load_n(&a->vcpu_fd, __ATOMIC_ACQUIRE) - 1;
 	if (fd < 0)
 		return -ESRCH;
 	__atomic_fetch_or(&a->waits[vector / 64], 1ULL << vector % 64, __ATOMIC_SEQ_CST);
-	return announce(a, fd);
+	return announce(fd);
 }
 
 DUNE_EXPORT void dune_apic_send_ipi(uint8_t vector, uint32_t apic_id)
@@ -148,13 +128,13 @@ DUNE_EXPORT void dune_apic_send_ipi(uint8_t vector, uint32_t apic_id)
 /* What waits is announced again: the handler may be one that never returns. */
 DUNE_EXPORT void dune_apic_eoi(void)
 {
-	struct apic *a = own();
+	struct dune_slot *a = own();
 
 	if (!a)
 		return;
 	for (int i = 0; i < 4; i++)
 		if (__atomic_load_n(&a->waits[i], __ATOMIC_SEQ_CST)) {
-			announce(a, a->vcpu_fd - 1);
+			announce(a->vcpu_fd - 1);
 			return;
 		}
 }

@@ -16,7 +16,7 @@
 
 #include "local.h"
 
-static struct dune_percpu *blocks[DUNE_MAX_BLOCKS];
+struct dune_slot __dune_slots[DUNE_MAX_BLOCKS];
 static uint32_t nr_blocks;	/* no block lies at this index or above */
 uint32_t __dune_nr_guests;
 
@@ -31,7 +31,7 @@ static int track(struct dune_percpu *pc)
 	for (uint32_t i = 0; i < DUNE_MAX_BLOCKS; i++) {
 		uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
-		if (!replace(&blocks[i], NULL, pc))
+		if (!replace(&__dune_slots[i].block, NULL, pc))
 			continue;
 		pc->apic_id = i;
 		while (nr <= i && !__atomic_compare_exchange_n(&nr_blocks, &nr, i + 1, false,
@@ -45,7 +45,7 @@ static int track(struct dune_percpu *pc)
 
 static struct dune_percpu *block_at(uint32_t i)
 {
-	return __atomic_load_n(&blocks[i], __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&__dune_slots[i].block, __ATOMIC_ACQUIRE);
 }
 
 static void untrack(struct dune_percpu *pc)
@@ -53,7 +53,7 @@ static void untrack(struct dune_percpu *pc)
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
 	for (uint32_t i = 0; i < nr; i++)
-		if (replace(&blocks[i], pc, NULL)) {
+		if (replace(&__dune_slots[i].block, pc, NULL)) {
 			__atomic_sub_fetch(&__dune_nr_guests, 1, __ATOMIC_ACQ_REL);
 			return;
 		}
@@ -267,7 +267,7 @@ void __dune_forget_parent(struct dune_percpu *own)
 		pc->vcpu_fd = -1;
 		__dune_apic_set(i, -1);
 		if (pc != own) {
-			replace(&blocks[i], pc, NULL);
+			replace(&__dune_slots[i].block, pc, NULL);
 			__dune_own3(SYS_munmap, pc, DUNE_BLOCK_SIZE, 0);
 		}
 	}

@@ -88,7 +88,14 @@ int __dune_attach_copy(struct dune_percpu *own);
 /* fork.c */
 int __dune_fork_init(void);
 
-/* blocks.c */
+/* blocks.c: the registry; the interrupts of a thread are here, where nothing is unmapped */
+struct dune_slot {
+	struct dune_percpu *block;
+	uint64_t waits[4];	/* a bit per vector */
+	int32_t vcpu_fd;	/* + 1; 0: no thread */
+} __attribute__((aligned(64)));
+
+extern struct dune_slot __dune_slots[DUNE_MAX_BLOCKS] __attribute__((visibility("hidden")));
 extern uint32_t __dune_nr_guests __attribute__((visibility("hidden")));	/* threads that are in Dune mode or about to enter */
 struct dune_percpu *__dune_block_create(int *err);
 void __dune_block_destroy(struct dune_percpu *pc);
@@ -238,7 +245,7 @@ extern dune_pgflt_cb __dune_pgflt_call;
 /* apic.c */
 extern bool __dune_apic_used;	/* somebody has sent an interrupt */
 void __dune_apic_set(uint32_t id, int fd);
-bool __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf);
+void __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf);
 
 /* insn.c */
 bool __dune_insn_fault(struct dune_tf *tf);

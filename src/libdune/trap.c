@@ -258,7 +258,9 @@ static void interrupt(struct dune_percpu *pc, struct dune_tf *tf, unsigned int v
 {
 	dune_intr_cb cb = __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
 
-	if (!(vec == DUNE_VEC_IPI && __dune_apic_interrupt(pc, tf)) && cb)
+	if (vec == DUNE_VEC_IPI && __dune_apic_used)
+		__dune_apic_interrupt(pc, tf);
+	else if (cb)
 		cb(tf);
 }
 
@@ -294,8 +296,12 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_per
 
 	if (pc && pc->irqs)
 		late_interrupts(pc, tf);
-	if (vec == DUNE_VEC_NONE || (vec == DUNE_VEC_IPI && __dune_apic_interrupt(pc, tf)))
+	if (vec == DUNE_VEC_NONE)
 		return;
+	if (vec == DUNE_VEC_IPI && __dune_apic_used) {
+		__dune_apic_interrupt(pc, tf);
+		return;
+	}
 	if (vec == T_GP && watches_insns && __dune_insn_fault(tf))
 		return;
 	cb = __atomic_load_n(&__dune_intr_handler[vec], __ATOMIC_ACQUIRE);
@@ -303,8 +309,6 @@ void __dune_trap(struct dune_tf *tf, uint64_t vec, uint64_t cr2, struct dune_per
 		cb(tf);
 		return;
 	}
-	if (vec == DUNE_VEC_IPI && __dune_apic_used)	/* meant for a thread that has ended */
-		return;
 	pgflt = __atomic_load_n(&pgflt_handler, __ATOMIC_ACQUIRE);
 	if (vec == T_PF && pgflt) {
 		pgflt(cr2, tf->err, tf);

@@ -240,6 +240,7 @@ static void states(void)
 	REFUSED(tr_limit, 0x66);
 	REFUSED(tr_limit, -1U);
 	REFUSED(sfmask, 1UL << 32);
+	REFUSED(traps, 8);
 	ktap_eq(taken, 0, "states that no CPU takes");
 
 	taken = 0;
@@ -253,6 +254,9 @@ static void states(void)
 	REFUSED(cstar, wild);
 	ktap_eq(taken, 0, "bases that are not canonical");
 
+	ktap_ok(raw_ioctl(vcpu, DUNE_INTERRUPT, (void *)31) == -EINVAL &&
+		raw_ioctl(vcpu, DUNE_INTERRUPT, (void *)256) == -EINVAL &&
+		raw_ioctl(vcpu, DUNE_INTERRUPT, (void *)-1UL) == -EINVAL, "vectors of exceptions, or none");
 	ktap_eq(raw_ioctl(vcpu, DUNE_SET_STATE, NULL), -EFAULT, "a state at address 0");
 	ktap_eq(raw_ioctl(vcpu, DUNE_SET_STATE, (void *)0xffff888000000001UL), -EFAULT,
 		"a state in the kernel's half");
@@ -379,7 +383,7 @@ int main(void)
 	struct child child, fatherless, glutton;
 	pthread_t thread;
 
-	ktap_plan(DUNE_TEST_ENTER + 47 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 48 + DUNE_TEST_LEAVE);
 	shared = child_shared(sizeof(*shared));
 	vm = raw_open();
 	vcpu = vm < 0 ? vm : (int)raw_ioctl(vm, DUNE_CREATE_VCPU, NULL);

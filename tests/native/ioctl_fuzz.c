@@ -121,8 +121,14 @@ static void odd_state(struct worker *w)
 		_exit(4);
 	st = guest_state(w);
 	mutate_state(w, &st);
+	if (!below(w, 3))
+		st.traps = (uint16_t)below(w, 9);
 	if (raw_ioctl(w->vcpu, DUNE_SET_STATE, &st) == 0) {
 		guest_regs(w);
+		if (!below(w, 3)) {
+			raw_ioctl(w->vcpu, DUNE_INTERRUPT, (void *)below(w, 260));
+			w->run->regs.rflags |= 0x200;
+		}
 		if (!below(w, 3))
 			((uint64_t *)&w->run->regs)[below(w, 18)] = odd_number(w);
 		if (!below(w, 3)) {
@@ -142,6 +148,7 @@ static void odd_ioctl(struct worker *w)
 	static const unsigned long known[] = {
 		DUNE_GET_INFO, DUNE_MAP_WINDOW, DUNE_CREATE_VCPU, DUNE_SET_WINDOWS, DUNE_FLUSH_TLB,
 		DUNE_NEW_VM, DUNE_RUN, DUNE_SET_STATE, DUNE_GET_STATE, DUNE_SET_FAST_CALLS,
+		DUNE_INTERRUPT,
 	};
 	const uint64_t nr = sizeof(known) / sizeof(known[0]);
 	unsigned long cmd = below(w, 3) ? known[below(w, nr)] : rnd(w) & 0xffffffff;

@@ -22,8 +22,8 @@
  * and page.h, which take a lock: a handler calls these only if the thread that it
  * interrupts never does, or does so with RFLAGS.IF clear.
  *
- * Sending costs one exit, and none if the receiver has not taken an earlier one yet.
- * The receiver's exit is one, if it runs.  The child of a fork has the ID of the thread
+ * Sending costs one exit, and the receiver one, if it runs.  A process that does it has
+ * no use for INT 255.  The child of a fork has the ID of the thread
  * that made it and none of its interrupts.
  */
 #ifndef LIBDUNE_APIC_H
