@@ -276,6 +276,7 @@ static inline bool dune_is_canonical(u64 addr)
 u64 dune_cpu_bits(u64 *features);
 bool dune_cr0_valid(u64 val);
 bool dune_cr4_valid(u64 val);
+bool dune_state_valid(const struct dune_state *st);
 
 /* svm_entry.S: @vmcb_pa and @host_pa are physical addresses of VMCBs */
 void dune_svm_enter(u64 vmcb_pa, struct dune_regs *regs, u64 host_pa);
@@ -313,7 +314,6 @@ void dune_mmu_cache_free(struct dune_mmu_cache *cache);
 
 /* vcpu.c */
 int dune_vcpu_create(struct file *file);
-bool dune_state_valid(const struct dune_state *st);
 void dune_inject(struct dune_vcpu *vcpu, u8 vector, u32 error_code);
 
 static inline void dune_skip_insn(struct dune_vcpu *vcpu)
@@ -334,7 +334,7 @@ void dune_emulate(struct dune_vcpu *vcpu);
 
 /* calls.c */
 long dune_set_fast_calls(struct dune_vcpu *vcpu, const void __user *argp);
-int dune_fast_call(struct dune_vcpu *vcpu);
+extern const unsigned long dune_private_calls[];	/* they touch what is the thread's own */
 
 /* stats.c */
 void dune_stats_init(void);

@@ -66,6 +66,25 @@ bool dune_cr4_valid(u64 val)
 	       !(val & ~(dune_cpu_bits(&features) | DUNE_CR4_FIXED));
 }
 
+/* Does @st describe a vCPU that the CPU can enter and the host can bear? */
+bool dune_state_valid(const struct dune_state *st)
+{
+	int cpl = st->cs & 3;
+
+	return dune_cr0_valid(st->cr0) && dune_cr4_valid(st->cr4) && !(st->sfmask >> 32) &&
+	       !(st->cr3 >> dune_ops->gpa_bits) &&
+	       (st->cr4 & X86_CR4_PCIDE || !(st->cr3 & 0xfe7)) &&
+	       dune_is_canonical(st->fs_base) && dune_is_canonical(st->gs_base) &&
+	       dune_is_canonical(st->kernel_gs_base) && dune_is_canonical(st->gdt_base) &&
+	       dune_is_canonical(st->idt_base) && dune_is_canonical(st->tr_base) &&
+	       dune_is_canonical(st->lstar) && dune_is_canonical(st->cstar) &&
+	       st->gdt_limit <= 0xffff && st->idt_limit <= 0xffff &&
+	       st->tr_limit <= 0xfffff && st->tr_limit >= 0x67 &&
+	       /* Selectors: rings 0 and 3, cs and ss agree, none in the LDT. */
+	       (cpl == 0 || cpl == 3) && (st->ss & 3) == cpl && !((st->cs | st->ss | st->tr) & 4) &&
+	       st->cs & ~7 && st->tr & ~7 && !(st->tr & 3) && !(st->traps & ~dune_ops->traps);
+}
+
 /* What the CPU says, less what a Dune process cannot have. */
 static void emulate_cpuid(struct dune_vcpu *vcpu)
 {

@@ -9,6 +9,7 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/futex.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
@@ -16,6 +17,7 @@
 #include <linux/uaccess.h>
 #include <asm/fpu/api.h>
 #include <asm/trapnr.h>
+#include <asm/unistd.h>
 
 #include "compat.h"
 #include "dune.h"
@@ -36,25 +38,6 @@ void dune_inject(struct dune_vcpu *vcpu, u8 vector, u32 error_code)
 		.has_error_code = DUNE_WITH_ERROR >> vector & 1,
 		.error_code = error_code,
 	};
-}
-
-/* Does @st describe a vCPU that the CPU can enter and the host can bear? */
-bool dune_state_valid(const struct dune_state *st)
-{
-	int cpl = st->cs & 3;
-
-	return dune_cr0_valid(st->cr0) && dune_cr4_valid(st->cr4) && !(st->sfmask >> 32) &&
-	       !(st->cr3 >> dune_ops->gpa_bits) &&
-	       (st->cr4 & X86_CR4_PCIDE || !(st->cr3 & 0xfe7)) &&
-	       dune_is_canonical(st->fs_base) && dune_is_canonical(st->gs_base) &&
-	       dune_is_canonical(st->kernel_gs_base) && dune_is_canonical(st->gdt_base) &&
-	       dune_is_canonical(st->idt_base) && dune_is_canonical(st->tr_base) &&
-	       dune_is_canonical(st->lstar) && dune_is_canonical(st->cstar) &&
-	       st->gdt_limit <= 0xffff && st->idt_limit <= 0xffff &&
-	       st->tr_limit <= 0xfffff && st->tr_limit >= 0x67 &&
-	       /* Selectors: rings 0 and 3, cs and ss agree, none in the LDT. */
-	       (cpl == 0 || cpl == 3) && (st->ss & 3) == cpl && !((st->cs | st->ss | st->tr) & 4) &&
-	       st->cs & ~7 && st->tr & ~7 && !(st->tr & 3) && !(st->traps & ~dune_ops->traps);
 }
 
 /*
@@ -177,6 +160,59 @@ static int handle_exception(struct dune_vcpu *vcpu)
 	return RUN_AGAIN;
 }
 
+/*
+ * Waiting may be restarted with what is left of the time; waking up is over at once.
+ * A vCPU is not run inside of another's DUNE_RUN, or its own.
+ */
+static bool is_for_user_space(u64 nr, u64 arg)
+{
+	return (nr == __NR_futex && (arg & FUTEX_CMD_MASK) != FUTEX_WAKE) ||
+	       (nr == __NR_lseek && arg == (u64)DUNE_RUN_SEEK);
+}
+
+/*
+ * Make the call that a hypercall asks for, if it may be: see calls.c.
+ *
+ * Return: RUN_AGAIN it is made; 0 it is for user space; -ERESTART*: DUNE_RUN itself is
+ * to be restarted or interrupted, and the hypercall with it.
+ */
+static __always_inline int fast_call(struct dune_vcpu *vcpu)
+{
+	struct dune_regs *r = &vcpu->regs;
+	struct pt_regs *args = &vcpu->args;
+	u64 nr = r->rax;
+	long ret;
+
+	if (nr >= DUNE_NR_FAST_CALLS || r->rip != vcpu->gate || dune_syscall_work() ||
+	    r->r11 & X86_EFLAGS_TF)	/* one step of the program's: libdune sees to it */
+		return 0;
+	/* What follows is no index out of range, not even speculatively. */
+	OPTIMIZER_HIDE_VAR(nr);
+	nr &= DUNE_NR_FAST_CALLS - 1;
+	if (!test_bit(nr, vcpu->fast))
+		return 0;
+
+	args->di = r->rdi;
+	args->si = r->rsi;
+	if (!test_bit(nr, dune_private_calls)) {
+		if (is_for_user_space(nr, r->rsi))
+			return 0;
+		args->dx = r->rdx;
+		args->r10 = r->r10;
+		args->r8 = r->r8;
+		args->r9 = r->r9;
+		vcpu->flush_l1d = true;
+	}
+	ret = static_call(dune_sys_call)(args, nr);
+
+	if (unlikely(ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK))
+		return ret == -ERESTART_RESTARTBLOCK ? -ERESTARTNOHAND : ret;
+	r->rax = ret;
+	r->rflags = dune_rflags(r->r11);	/* as SYSRET does */
+	dune_skip_insn(vcpu);
+	return RUN_AGAIN;
+}
+
 static int handle_hypercall(struct dune_vcpu *vcpu)
 {
 	int ret;
@@ -186,7 +222,7 @@ static int handle_hypercall(struct dune_vcpu *vcpu)
 		dune_inject(vcpu, X86_TRAP_UD, 0);
 		return RUN_AGAIN;
 	}
-	ret = dune_fast_call(vcpu);
+	ret = fast_call(vcpu);
 	if (ret)
 		return ret;
 	dune_skip_insn(vcpu);
@@ -223,11 +259,7 @@ static int handle_exit(struct dune_vcpu *vcpu)
 }
 
 /* Copy from the shared page once: it may change under our eyes. */
-static __always_inline void read_shared(void *dst, const void *src, size_t size)
-{
-	memcpy(dst, src, size);
-	barrier();
-}
+#define read_shared(dst, src)	do { *(dst) = *(src); barrier(); } while (0)
 
 static int take_inject(struct dune_vcpu *vcpu)
 {
@@ -235,7 +267,7 @@ static int take_inject(struct dune_vcpu *vcpu)
 
 	if (!READ_ONCE(vcpu->run->inject.valid))
 		return 0;
-	read_shared(&in, &vcpu->run->inject, sizeof(in));
+	read_shared(&in, &vcpu->run->inject);
 	/* Vectors up to 31 are exceptions, except the NMI. */
 	if (in.vector > 31 || in.vector == X86_TRAP_NMI)
 		return -EINVAL;
@@ -269,7 +301,7 @@ static int vcpu_run(struct dune_vcpu *vcpu)
 	if (!vcpu->has_state)
 		return -ENODATA;
 
-	read_shared(&vcpu->regs, &vcpu->run->regs, sizeof(vcpu->regs));
+	read_shared(&vcpu->regs, &vcpu->run->regs);
 	/* To a signal handler, for example: the cut-short delivery comes again. */
 	if (vcpu->regs.rip != rip)
 		vcpu->event.valid = false;
