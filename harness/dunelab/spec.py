@@ -69,6 +69,7 @@ class GuestImage:
     ``iso`` is there for engines without a direct kernel loader (Bochs).
     ``disk`` is the read-only root of the full kind.
     ``drivers`` are the network drivers that the kernel has, of those guest.toml names.
+    ``tcg_cpu`` is QEMU's CPU on tcg, where the usual one does not do.
     ``digest`` covers every byte that can change the guest's behaviour.
     """
 
@@ -83,6 +84,7 @@ class GuestImage:
     kind: ImageKind = ImageKind.SMALL
     disk: Path | None = None
     drivers: tuple[str, ...] = ("e1000", "virtio_net")
+    tcg_cpu: str | None = None
 
 
 @dataclass(frozen=True)

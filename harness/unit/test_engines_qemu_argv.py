@@ -84,6 +84,11 @@ def test_what_makes_no_sense_is_refused(spec: MachineSpec, text: str) -> None:
 def test_a_spec_overrides_the_cpu() -> None:
     words = argv(dataclasses.replace(SPEC, cpu_model="EPYC"))
     assert words[words.index("-cpu") + 1] == "EPYC"
+    needy = dataclasses.replace(SPEC.image, tcg_cpu="max,-cx16")
+    words = argv(dataclasses.replace(SPEC, image=needy))
+    assert words[words.index("-cpu") + 1] == "max,-cx16"
+    words = argv(dataclasses.replace(SPEC, image=needy, cpu_model="EPYC"))
+    assert words[words.index("-cpu") + 1] == "EPYC"
 
 
 def test_the_full_guest_has_a_disk_that_many_may_read() -> None:

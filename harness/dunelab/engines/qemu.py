@@ -16,8 +16,8 @@ from dunelab.deadline import Deadline
 from dunelab.engines.base import EngineFailed
 from dunelab.engines.process import EngineProcess, describe_exit
 from dunelab.engines.qemu_argv import (
-    DEFAULT_CPU,
     Wiring,
+    cpu_model,
     guest_parameters,
     qemu_argv,
     shell_text,
@@ -266,7 +266,7 @@ def _read_back(spec: MachineSpec, qmp: QmpSession, unit: Unit, deadline: Deadlin
         raise EngineFailed(
             f"QEMU's CPU has no {flag}: {spec.cell.vendor} virtualisation cannot be tested on it"
         )
-    model = spec.cpu_model or DEFAULT_CPU[spec.cell.engine]
+    model = cpu_model(spec)
     if spec.icount:
         accelerator += ",icount"
     return EngineFacts(

@@ -68,7 +68,7 @@ def qemu_argv(
         "pc",
         *_accelerator(spec),
         "-cpu",
-        spec.cpu_model or DEFAULT_CPU[spec.cell.engine],
+        cpu_model(spec),
         "-smp",
         str(spec.cpus + int(has_spare_cpu(spec))),
         "-m",
@@ -88,6 +88,12 @@ def qemu_argv(
         *_wires(wiring),
         *(["-incoming", "defer"] if incoming else []),
     ]
+
+
+def cpu_model(spec: MachineSpec) -> str:
+    """What is asked for, else what the kernel needs, else the engine's usual one."""
+    on_tcg = spec.image.tcg_cpu if spec.cell.engine is EngineName.TCG else None
+    return spec.cpu_model or on_tcg or DEFAULT_CPU[spec.cell.engine]
 
 
 def has_spare_cpu(spec: MachineSpec) -> bool:

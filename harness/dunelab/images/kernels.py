@@ -29,6 +29,8 @@ class KernelEntry:
     flavour: str
     series: str | None
     release: str | None
+    # QEMU's CPU where the usual one does not do.
+    tcg_cpu: str | None = None
 
     @property
     def wanted(self) -> str:
@@ -94,6 +96,7 @@ def _entries(table: Table) -> list[KernelEntry]:
     flavours = table.texts("flavours")
     series = table.text("series") if table.has("series") else None
     release = table.text("release") if table.has("release") else None
+    tcg_cpu = table.text("tcg_cpu") if table.has("tcg_cpu") else None
     table.done()
     if not _ID.match(name):
         raise UsageError(f"{table.where}: id '{name}' may hold a-z, 0-9, '.', '+', '-' only")
@@ -102,7 +105,7 @@ def _entries(table: Table) -> list[KernelEntry]:
     if not flavours:
         raise UsageError(f"{table.where}: 'flavours' names no flavour")
     return [
-        KernelEntry(flavour_id(name, flavour), suite, flavour, series, release)
+        KernelEntry(flavour_id(name, flavour), suite, flavour, series, release, tcg_cpu)
         for flavour in flavours
     ]
 

@@ -227,6 +227,7 @@ class Store:
             kind=kind,
             disk=disk.path if disk else None,
             drivers=drivers_of(kernel, self._guest_recipe.network_modules),
+            tcg_cpu=self.entry(kernel.id).tcg_cpu,
         )
 
     def root_disk(self) -> RootDisk:

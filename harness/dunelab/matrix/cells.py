@@ -144,7 +144,8 @@ class CellRunner:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULTS_FILE).unlink(missing_ok=True)
         # In a session of its own it hears no Ctrl-C: it is told, here or by the kernel.
-        argv = ["setpriv", "--pdeathsig", "INT"]
+        # A shell's background job has SIGINT ignored, and hands that down.
+        argv = ["env", "--default-signal=INT", "setpriv", "--pdeathsig", "INT"]
         argv += pytest_argv(planned.cell, self._suite, self._root, folder)
         with (folder / LOG).open("wb") as log:
             process = subprocess.Popen(
