@@ -7,6 +7,10 @@
  * A single page per process would be 400 KiB.  Half of that is the limit; for
  * the slab, 1 KiB per process.  Half of the processes are killed rather than
  * left to exit.
+ *
+ * A kernel with full preemption fills its slab's lists of free objects later
+ * than others: 164 KiB in the first hundred of 7.3's, then none.  What stays of
+ * each process stays of the next hundred, too.
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
@@ -15,6 +19,7 @@
 
 #define WARM_UP		20
 #define PROCESSES	100
+#define ROUNDS		3
 #define PAGES_LIMIT	(PROCESSES * 4 / 2)	/* KiB */
 #define SLAB_LIMIT	PROCESSES		/* KiB */
 
@@ -54,6 +59,12 @@ static bool one(unsigned int i)
 	return report->entered && report->cpl == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 33;
 }
 
+static bool grew(const struct meminfo *before, const struct meminfo *after)
+{
+	return after->unnamed - before->unnamed >= PAGES_LIMIT ||
+	       after->slab - before->slab >= SLAB_LIMIT;
+}
+
 static unsigned int run(unsigned int processes)
 {
 	unsigned int good = 0;
@@ -66,6 +77,7 @@ static unsigned int run(unsigned int processes)
 int main(void)
 {
 	struct meminfo before, after;
+	unsigned int good = 0, rounds = 0;
 	long refs_before, refs_after;
 
 	ktap_plan(5 + DUNE_TEST_ENTER + DUNE_TEST_LEAVE);
@@ -73,10 +85,15 @@ int main(void)
 
 	ktap_eq(run(WARM_UP), WARM_UP, "%d processes to warm up", WARM_UP);
 	refs_before = meminfo_references();
-	before = meminfo_settled();
-	ktap_eq(run(PROCESSES), PROCESSES, "%d processes entered and ended as they should",
-		PROCESSES);
 	after = meminfo_settled();
+	do {
+		before = after;
+		good += run(PROCESSES);
+		after = meminfo_settled();
+		rounds++;
+	} while (grew(&before, &after) && rounds < ROUNDS);
+	ktap_eq(good, rounds * PROCESSES, "%u times %d processes entered and ended as they should",
+		rounds, PROCESSES);
 	refs_after = meminfo_references();
 
 	ktap_metric("page_growth", (after.unnamed - before.unnamed) * 1024, "bytes");
