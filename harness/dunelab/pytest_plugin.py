@@ -90,12 +90,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="CPU model of every guest whose test does not ask for one, in the engine's words",
     )
     group.addoption(
-        "--any-spread",
-        dest="dunelab_any_spread",
-        action="store_true",
-        help="the runs of a cost may differ by any amount: for kernels whose costs nobody gates",
-    )
-    group.addoption(
         "--results",
         dest="dunelab_results",
         metavar="DIR",

@@ -47,7 +47,7 @@ def test_the_process_of_a_cell() -> None:
     text = " ".join(words)
     assert "-k enter or bench or test_ibt" in text
     assert "--engine bochs --vendor intel --kernel k7 --cpu-model tigerlake" in text
-    assert text.endswith("--any-spread --guests 1 --results /out")
+    assert text.endswith("--guests 1 --results /out")
     plain = pytest_argv(PLAIN, Suite("all", ("harness/acceptance",)), Path("/r"), Path("/o"))
     assert "-k" not in plain
     assert "--cpu-model" not in plain

@@ -297,7 +297,6 @@ def test_it():
         tuple(ktap.parse(text) for text in texts),
         Unit.TICKS,
     )
-    runner.judge(run, EngineName.BOCHS, any_spread=True)
     runner.judge(run, EngineName.BOCHS)
 """
     )

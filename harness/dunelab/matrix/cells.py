@@ -59,8 +59,7 @@ def pytest_argv(cell: MatrixCell, suite: Suite, root: Path, results: Path) -> li
         *(f"--rootdir={root}", "-c", str(root / "pyproject.toml")),
         *("--engine", str(cell.engine), "--vendor", str(cell.vendor), "--kernel", cell.kernel),
         *(("--cpu-model", cell.cpu_model) if cell.cpu_model else ()),
-        # Costs are gated by `dunelab bench --check`, on kernels that have a baseline.
-        *("--any-spread", "--guests", "1", "--results", str(results)),
+        *("--guests", "1", "--results", str(results)),
     ]
 
 

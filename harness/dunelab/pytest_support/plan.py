@@ -40,7 +40,6 @@ class Plan:
         self.slow_minutes: float | None = option("dunelab_slow_minutes")
         self._started = time.monotonic()
         self.cpu_model: str | None = option("dunelab_cpu_model")
-        self.any_spread: bool = option("dunelab_any_spread")
         self.fresh: bool = option("dunelab_fresh")
         self.keep_guest: bool = option("dunelab_keep_guest")
         self.guests: int | None = option("dunelab_guests")

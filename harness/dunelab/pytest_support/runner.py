@@ -151,11 +151,8 @@ def disagreements(
     ]
 
 
-def judge(run: ProgramRun, engine: EngineName, *, any_spread: bool = False) -> None:
-    """Raise AssertionError with every reason why the program did not pass.
-
-    ``any_spread``: that the runs of a cost differ is none.
-    """
+def judge(run: ProgramRun, engine: EngineName) -> None:
+    """Raise AssertionError with every reason why the program did not pass."""
     __tracebackhide__ = True
     reasons = [
         (f"run {number}: {reason}" if len(run.results) > 1 else reason)
@@ -166,7 +163,7 @@ def judge(run: ProgramRun, engine: EngineName, *, any_spread: bool = False) -> N
     ]
     if not reasons:
         reasons = proof_complaints(run.program, run.facts)
-    if not reasons and not any_spread:
+    if not reasons:
         reasons = disagreements(run.program, run.metrics, engine)
     if reasons:
         stderr = run.results[-1].stderr.strip() if run.results else ""

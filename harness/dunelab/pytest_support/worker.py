@@ -464,7 +464,7 @@ class Fixtures:
             reason = runner.all_skipped(done)
             if reason is not None:
                 pytest.skip(reason)
-            runner.judge(done, guest_context.cell.engine, any_spread=self._plan.any_spread)
+            runner.judge(done, guest_context.cell.engine)
             return done
 
         return run
