@@ -51,29 +51,29 @@ class Case:
 
     def limit(self, engine: EngineName) -> float:
         """When a run is given up."""
-        return 5.0 * self.seconds[engine is EngineName.BOCHS]
+        return 60 + 5.0 * self.seconds[engine is EngineName.BOCHS]
 
 
 CASES = (
-    Case("bash", ("bash",), (20, 300), status=9, quick=True),
-    Case("jobs", ("bash", "sleep"), (30, 300), quick=True),
-    Case("terminal", ("python3", "bash"), (20, 300), quick=True),
-    Case("coreutils", ("bash", "sort", "sleep"), (20, 300), quick=True),
-    Case("python", ("python3",), (30, 300), status=7, quick=True),
-    Case("gcc", ("cc1", "ld"), (30, 300), quick=True),
-    Case("perl", ("perl",), (60, 300), status=6),
-    Case("make", ("make", "cc1"), (60, 300)),
-    Case("archives", ("xz",), (60, 300)),
-    Case("git", ("git",), (60, 300)),
-    Case("openssl", ("openssl",), (60, 300)),
-    Case("sqlite", ("sqlite3",), (60, 300)),
-    Case("redis", ("redis-server", "redis-benchmark"), (60, 300)),
-    Case("nginx", ("nginx", "ab"), (60, 300), status=1),
-    Case("go", ("fzf",), (60, 300)),
-    Case("java", ("java",), (60, 300), status=4),
-    Case("strace", ("strace",), (60, 300)),
+    Case("bash", ("bash",), (20, 30), status=9, quick=True),
+    Case("jobs", ("bash", "sleep"), (30, 80), quick=True),
+    Case("terminal", ("python3", "bash"), (20, 90), quick=True),
+    Case("coreutils", ("bash", "sort", "sleep"), (20, 100), quick=True),
+    Case("python", ("python3",), (30, 140), status=7, quick=True),
+    Case("gcc", ("cc1", "ld"), (30, 130), quick=True),
+    Case("perl", ("perl",), (60, 80), status=6),
+    Case("make", ("make", "cc1"), (60, 50)),
+    Case("archives", ("xz",), (60, 130)),
+    Case("git", ("git",), (60, 30)),
+    Case("openssl", ("openssl",), (60, 150)),
+    Case("sqlite", ("sqlite3",), (60, 20)),
+    Case("redis", ("redis-server", "redis-benchmark"), (60, 50)),
+    Case("nginx", ("nginx", "ab"), (60, 50), status=1),
+    Case("go", ("fzf",), (60, 40)),
+    Case("java", ("java",), (60, 600), status=4),
+    Case("strace", ("strace",), (60, 20)),
     Case("gdb", ("gdb",), (60, 300)),
-    Case("musl", ("many",), (60, 300), status=3),
+    Case("musl", ("many",), (60, 120), status=3),
 )
 
 Compare = Callable[[Case], None]
