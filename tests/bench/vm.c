@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 timeout=180 icount */
+/* dunelab: cpus=1 timeout=300 icount spread=100 */
 /*
  * Page tables in the process's own hands: a lookup, edits of 1, 100 and 10,000 pages
  * against mprotect(2), and the two loops of Appel and Li, per 100 pages.  PROT1:
  * protect one page, fault on it, unprotect it in the handler.  PROTN: protect all at
  * once, then fault on each.  In Dune mode the handler is that of the original's
- * bench_dune; natively it is one for SIGSEGV, and pages are protected by mprotect(2).
+ * bench_dune; natively it is one for SIGSEGV, and pages are protected by mprotect(2):
+ * that splits and joins mappings, and what frees them comes when RCU likes, hence the spread.
  */
 #define _GNU_SOURCE
 #include "../vm.h"
