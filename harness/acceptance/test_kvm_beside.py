@@ -15,7 +15,11 @@ from dunelab.pytest_support.pool import Guest
 from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 from dunelab.spec import Cell, Vendor
 
-pytestmark = [pytest.mark.guest_group("module"), pytest.mark.usefixtures("reloaded")]
+pytestmark = [
+    pytest.mark.guest_group("module"),
+    pytest.mark.usefixtures("reloaded"),
+    pytest.mark.slow(bochs=20),
+]
 
 VENDOR_MODULE = {Vendor.AMD: "kvm_amd", Vendor.INTEL: "kvm_intel"}
 # Since 6.12 KVM turns the extension on when it is loaded, and not with its

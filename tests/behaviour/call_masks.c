@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=13 */
 /*
  * Calls that put a signal mask in place for their own duration: the handler of the
  * signal that ends them runs under that mask, and what was before is there again

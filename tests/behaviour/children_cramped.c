@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=13 */
 /*
  * Children and threads in Dune mode where libdune could find no room for its
  * own descriptors, or no device: a used-up or lowered limit of open files, a

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: timeout=120 */
+/* dunelab: timeout=120 slow-bochs=13 */
 /*
  * Functions under upstream's names: signal handlers with the interrupted registers,
  * dune_mmap(), dune_fpu_*(), rdmsrl(), and the other vendor's hypercall instruction.

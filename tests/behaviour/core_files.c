@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=120 */
+/* dunelab: cpus=2 timeout=120 slow-bochs=11 */
 /*
  * A core file shows the program: where it stood, its general and vector registers,
  * and the signal, as if it had not been in Dune mode.

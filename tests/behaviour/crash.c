@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=300 */
+/* dunelab: cpus=2 timeout=300 slow-bochs=10 */
 /*
  * A process that destroys its own page tables, descriptor tables, stack,
  * registers or libdune's memory dies alone, by the right signal and with a

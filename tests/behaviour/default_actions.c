@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=300 */
+/* dunelab: cpus=2 timeout=300 slow-bochs=32 */
 /*
  * Each of the 64 signals does to a Dune process what it does to a native one, while
  * it computes and while it sleeps: ends it, dumps core, stops it, or nothing.

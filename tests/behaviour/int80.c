@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=120 */
+/* dunelab: cpus=2 timeout=120 slow-bochs=10 */
 /*
  * int $0x80 in 64-bit code is a 32-bit system call, in Dune mode too: arguments,
  * registers, restarts, children, filters; a handler of the program's wins.

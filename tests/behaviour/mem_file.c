@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=10 */
 /*
  * File mappings whose file shrinks and grows: what lies beyond the end is
  * refused, what comes back is empty, and an access nobody handles ends the

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=10 */
 /*
  * A native process reads and writes the memory of one in Dune mode, by
  * process_vm_readv and process_vm_writev, ptrace and /proc/PID/mem, while that

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=37 */
 /*
  * mmap, munmap, mremap, mprotect and brk in Dune mode: what is there afterwards
  * is what Linux says, contents included.

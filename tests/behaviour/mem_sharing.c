@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=16 */
 /*
  * Memory shared between a process in Dune mode and a native one: each sees at
  * once what the other writes, discards and locks.

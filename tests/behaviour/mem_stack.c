@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=10 */
 /*
  * Stacks in Dune mode grow as far as Linux lets them, with their contents, and
  * what lies beyond ends the process as it does natively.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=29 */
 /*
  * Everything at once: eight threads in Dune mode map, move, protect, discard,
  * merge, collapse, fork and truncate, each on areas of its own whose every word

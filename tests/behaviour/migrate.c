@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=180 smp */
+/* dunelab: cpus=2 timeout=180 smp slow-bochs=10 */
 /*
  * A vCPU moves between CPUs, 500 times by somebody else's hand while it
  * computes, 500 times by its own, and takes everything along: registers,

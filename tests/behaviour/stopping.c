@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=180 */
+/* dunelab: cpus=2 timeout=180 slow-bochs=11 */
 /*
  * Stop and continue, as job control uses them: what the parent is told by waitpid(),
  * waitid() and SIGCHLD, and what the stopped process notices, which is nothing.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=17 */
 /*
  * The cgroup of a Dune process: frozen, it leaves guest mode and stands still,
  * thawed it goes on, and cgroup.kill ends it; cpu.max and pids.max hold.

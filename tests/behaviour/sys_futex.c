@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=10 */
 /*
  * futexes in Dune mode: wait, wake, requeue and bitsets between threads, with
  * time-outs; priority inheritance; and the list of robust ones, which the

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=60 slow-bochs=10 */
 /*
  * Limits and attributes of a Dune process: each case runs natively and in Dune
  * mode, in a child, and must end with the same status, the expected one.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=120 smp */
+/* dunelab: cpus=2 timeout=120 smp slow-bochs=10 */
 /*
  * Two Dune processes at once, with different contents at the same addresses:
  * first taking turns on one CPU, where a stale translation of the other's
