@@ -5,8 +5,9 @@
  * registers, which are the thread's own in Dune mode (SDM 17.2, APM 13.1).
  */
 #define _GNU_SOURCE
-#include "../dune_test.h"
 #include "../cpus.h"
+#include "../dune_test.h"
+#include "../ring3.h"
 
 #include <libdune/cpu-x86.h>
 #include <cpuid.h>
@@ -153,24 +154,6 @@ extern char user_spot[];
 asm(".text\n" ".globl user_spot\n"
     "user_spot: nop\n mov $5, %edi\n mov $1000, %eax\n syscall\n ud2\n");
 
-static void on_call(struct dune_tf *tf)
-{
-	dune_ret_from_user((int)ARG0(tf));
-}
-
-static int in_ring3(void)
-{
-	static char stack[4096] __attribute__((aligned(64)));
-	struct dune_tf tf;
-
-	memset(&tf, 0, sizeof(tf));
-	tf.rip = (uint64_t)user_spot;
-	tf.rsp = (uint64_t)stack + sizeof(stack);
-	tf.rflags = 2 | FL_IF;
-	dune_register_syscall_handler(on_call);
-	return dune_jump_to_user(&tf);
-}
-
 static void breakpoints(void)
 {
 	pthread_t t;
@@ -215,7 +198,7 @@ static void breakpoints(void)
 
 	WRITE_DR(1, user_spot);
 	reset();
-	ret = in_ring3();
+	ret = ring3_run(user_spot);
 	ktap_ok(ret == 5 && seen.from_ring3 == 1 && seen.rip == (uint64_t)user_spot, "in ring 3");
 	WRITE_DR(7, 0);
 	reset();

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
+#include "../ring3.h"
 
 #include <cpuid.h>
 #include <pthread.h>
@@ -85,24 +86,6 @@ static void *early(void *arg)
 extern char user_rdtsc[];
 asm(".text\n" ".globl user_rdtsc\n"
     "user_rdtsc: rdtsc\n mov %eax, %edi\n mov $1000, %eax\n syscall\n ud2\n");
-
-static void on_call(struct dune_tf *tf)
-{
-	dune_ret_from_user((int)ARG0(tf));
-}
-
-static int in_ring3(void)
-{
-	static char stack[4096] __attribute__((aligned(64)));
-	struct dune_tf tf;
-
-	memset(&tf, 0, sizeof(tf));
-	tf.rip = (uint64_t)user_rdtsc;
-	tf.rsp = (uint64_t)stack + sizeof(stack);
-	tf.rflags = 0x202;
-	dune_register_syscall_handler(on_call);
-	return dune_jump_to_user(&tf);
-}
 
 static volatile unsigned int gps;
 
@@ -217,7 +200,7 @@ int main(void)
 	wait(&status);
 	ktap_eq(WEXITSTATUS(status), 42, "the child of a fork inherits it");
 	from_ring3 = 0;
-	ktap_ok(in_ring3() == (int)(uint32_t)TIME && from_ring3 == 1, "ring 3");
+	ktap_ok(ring3_run(user_rdtsc) == (int)(uint32_t)TIME && from_ring3 == 1, "ring 3");
 	others();
 	dune_register_intr_handler(13, NULL);
 
