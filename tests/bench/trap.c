@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 timeout=180 icount */
+/* dunelab: cpus=1 timeout=180 icount spread=20 */
 /*
  * A page fault that the program handles itself.  trap: from the store that faults to the
  * first instruction of the handler's work, SIGSEGV against #PF.  supply: a page that
