@@ -32,6 +32,7 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow(bochs=40)
 def test_exec_returns_status_and_output(cell: Cell, dunelab: Dunelab, script: Path) -> None:
     done = dunelab("exec", *machine(cell), "--push", str(script), "--", "./hello.sh")
     assert done.status == 42, done.stderr
@@ -48,6 +49,7 @@ def test_exec_of_shell_text(cell: Cell, dunelab: Dunelab) -> None:
     assert done.status == 42, done.stderr
 
 
+@pytest.mark.slow(bochs=40)
 def test_show_command(cell: Cell, dunelab: Dunelab) -> None:
     done = dunelab("show-command", *machine(cell))
     assert done.status == 0, done.stderr

@@ -57,10 +57,10 @@ class Case:
 CASES = (
     Case("bash", ("bash",), (20, 30), status=9, quick=True),
     Case("jobs", ("bash", "sleep"), (30, 80), quick=True),
-    Case("terminal", ("python3", "bash"), (20, 90), quick=True),
-    Case("coreutils", ("bash", "sort", "sleep"), (20, 100), quick=True),
+    Case("terminal", ("python3", "bash"), (20, 90)),
+    Case("coreutils", ("bash", "sort", "sleep"), (20, 100)),
     Case("python", ("python3",), (30, 140), status=7, quick=True),
-    Case("gcc", ("cc1", "ld"), (30, 130), quick=True),
+    Case("gcc", ("cc1", "ld"), (30, 130)),
     Case("perl", ("perl",), (60, 80), status=6),
     Case("make", ("make", "cc1"), (60, 50)),
     Case("archives", ("xz",), (60, 130)),

@@ -74,7 +74,8 @@ def test_bench_writes_its_file(
     outcome: Outcome,
     status: int,
 ) -> None:
-    def fake_run(args: argparse.Namespace, tests: object) -> int:
+    def fake_run(args: argparse.Namespace, tests: object, more: list[str]) -> int:
+        assert more == ["--costs"]
         write_results(some_results(outcome), args.results)
         return status
 
@@ -88,7 +89,7 @@ def test_bench_writes_its_file(
 
 
 def test_bench_without_results_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "run", lambda args, tests: 4)
+    monkeypatch.setattr(suite, "run", lambda args, tests, more: 4)
     with pytest.raises(InfrastructureError, match="no results"):
         bench.run(parsed(bench, "--results", str(tmp_path)))
 
@@ -103,7 +104,7 @@ def test_the_gate_in_words_and_statuses(
 ) -> None:
     asked: list[list[EngineName]] = []
 
-    def fake_run(args: argparse.Namespace, tests: object) -> int:
+    def fake_run(args: argparse.Namespace, tests: object, more: list[str]) -> int:
         asked.append(args.engine)
         results = some_results(Outcome.PASSED)
         on = results.results[0].ran_on

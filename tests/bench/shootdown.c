@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=180 smp spread=40 */
+/* dunelab: cpus=2 timeout=180 smp spread=40 slow-bochs=40 */
 /*
  * A page's rights are taken away and given back while another thread runs on a CPU of
  * its own, which must forget the page: mprotect(2) natively, in Dune mode

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=300 args=3000 */
+/* dunelab: cpus=2 timeout=300 args=3000 slow-bochs=20 */
 /*
  * Throws garbage at the module:  ioctl_fuzz [CALLS [SEED]]
  *

@@ -91,11 +91,11 @@ def slow_seconds(item: pytest.Item) -> int:
     return int(mark.args[0]) if mark.args else SLOW_SECONDS
 
 
-def _slow_marks(program: Program) -> tuple[pytest.MarkDecorator, ...]:
-    """What keeps a program for --slow, where it is slow."""
+def _slow_marks(program: Program, costs: bool) -> tuple[pytest.MarkDecorator, ...]:
+    """What keeps a program for --slow, where it is slow; the gate wants costs all the same."""
     if program.options.slow:
         return (pytest.mark.slow(program.options.slow),)
-    if program.options.slow_bochs:
+    if program.options.slow_bochs and not costs:
         return (pytest.mark.slow(bochs=program.options.slow_bochs),)
     return ()
 
@@ -149,7 +149,7 @@ class Worker:
                 cell,
                 program,
                 id=f"{group_of(cell, group)}-{program.name}",
-                marks=_slow_marks(program),
+                marks=_slow_marks(program, self._plan.costs),
             )
             for cell in self._cells(metafunc)
             for program in (replace(program, once=not self._plan.costs) for program in programs)
