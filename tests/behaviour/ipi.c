@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=240 slow-bochs=150 */
+/* dunelab: cpus=4 timeout=240 smp slow-bochs=150 */
 /*
  * Interrupts between the threads of a process: to oneself, to a thread that runs in
  * ring 0 or 3, that sleeps, that has RFLAGS.IF clear, that is in an exception handler or
