@@ -86,6 +86,7 @@ def dune_process(guest_context: Guest, lab: DuneLab, in_guest: InGuest) -> DuneP
     return DuneProcess(guest_context, lab, in_guest)
 
 
+@pytest.mark.slow(bochs=30)
 def test_unload_is_refused_while_in_use(
     guest: Machine, dune_process: DuneProcess, in_guest: InGuest
 ) -> None:
@@ -114,6 +115,7 @@ def test_cpus_are_left_as_found(
     assert cpu_state() == before
 
 
+@pytest.mark.slow(bochs=30)
 def test_a_cpu_goes_and_comes_back_under_a_dune_process(
     guest: Machine,
     cell: Cell,

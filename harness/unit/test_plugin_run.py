@@ -513,6 +513,20 @@ def test_it(guest):
     bench.run("--slow", "--slow-minutes", "9", "test_it.py").assert_outcomes(passed=1, skipped=1)
 
 
+def test_a_parameter_may_be_slow_where_its_test_is_not(bench: Bench) -> None:
+    bench.pytester.makepyfile(
+        test_it="""
+import pytest
+
+@pytest.mark.slow(bochs=600)
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_it(guest, n):
+    pass
+"""
+    )
+    bench.run("--engine", "tcg", "test_it.py").assert_outcomes(passed=1, deselected=1)
+
+
 def test_keep_guest_waits_until_the_guests_are_gone(bench: Bench) -> None:
     """The fake guest of this test ends by itself, which ends the wait."""
     bench.pytester.makepyfile(

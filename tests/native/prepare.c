@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=120 */
+/* dunelab: cpus=2 timeout=120 slow-bochs=20 */
 /*
  * What a thread can prepare for another: a vCPU belongs to the first thread
  * that uses it and to no other ever after; a VM without windows takes a whole

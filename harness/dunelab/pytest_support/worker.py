@@ -81,14 +81,18 @@ def variant_of(item: pytest.Item) -> Variant:
 
 
 def slow_seconds(item: pytest.Item) -> int:
-    """How long a slow test is said to take on its engine; 0 for the others."""
-    mark = item.get_closest_marker("slow")
-    if mark is None:
-        return 0
-    if mark.kwargs:
-        cell = cell_of(item)
-        return int(mark.kwargs.get(str(cell.engine), 0)) if cell is not None else 0
-    return int(mark.args[0]) if mark.args else SLOW_SECONDS
+    """How long a slow test is said to take on its engine; 0 for the others.
+
+    A test and its parameter may each say so: the longer time is meant.
+    """
+    cell = cell_of(item)
+
+    def said(mark: pytest.Mark) -> int:
+        if mark.kwargs:
+            return int(mark.kwargs.get(str(cell.engine), 0)) if cell is not None else 0
+        return int(mark.args[0]) if mark.args else SLOW_SECONDS
+
+    return max((said(mark) for mark in item.iter_markers("slow")), default=0)
 
 
 def _slow_marks(program: Program, costs: bool) -> tuple[pytest.MarkDecorator, ...]:
