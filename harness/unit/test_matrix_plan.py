@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from dunelab.cli.main import main
 from dunelab.errors import UsageError
 from dunelab.images.kernels import KernelEntry, Lost
 from dunelab.matrix.budget import choose, parse_duration
@@ -75,6 +76,18 @@ def test_github_gets_a_command_per_cell() -> None:
         "dunelab matrix --kernel k5.10 --vendor amd --suite run"
     )
     assert len(plan["include"]) == 2 * len(ENTRIES)
+
+
+def test_a_plan_may_have_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", "--plan", "github"]) == 0
+    whole = json.loads(capsys.readouterr().out)["include"]
+    assert {cell["vendor"] for cell in whole} == set(Vendor)
+    assert main(["matrix", "--plan", "github", "--budget", "20m"]) == 0
+    said = capsys.readouterr()
+    part = json.loads(said.out)["include"]
+    assert {cell["vendor"] for cell in part} == set(Vendor)
+    assert 0 < len(part) < len(whole)
+    assert "left out of the plan for --budget 20m: " in said.err
 
 
 # -- budget ------------------------------------------------------------------------

@@ -162,6 +162,27 @@ def test_failed_assertion(bench: Bench) -> None:
     }
 
 
+def test_on_github_a_failure_is_an_annotation_at_its_line(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    bench.program("behaviour/a", stdout=GOOD.replace("ok 1", "not ok 1"))
+    source = bench.pytester.path / "tests/behaviour/a.c"
+    source.write_text(source.read_text() + '\n\tktap_ok(0, "works");\n')
+    (bench.pytester.path / "test_plain.py").write_text("def test_it():\n    assert 1 == 2\n")
+    done = bench.run("--engine", "tcg")
+    done.assert_outcomes(failed=2)
+    done.stdout.fnmatch_lines_random(
+        [
+            "::error file=tests/behaviour/a.c,line=3,title=*test_behaviour*::*not ok works*",
+            "::error file=test_plain.py,line=2,title=*test_it::AssertionError*",
+        ]
+    )
+    assert bench.result("test_behaviour").place == "tests/behaviour/a.c:3"
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    bench.run("--engine", "tcg").stdout.no_fnmatch_line("::error*")
+
+
 def test_a_passing_program_on_a_complaining_kernel_fails(bench: Bench) -> None:
     bench.program("behaviour/a", kernel=kernel_says("warn"))
     bench.program("behaviour/b")

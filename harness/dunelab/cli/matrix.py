@@ -8,7 +8,7 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +33,17 @@ from dunelab.matrix.model import (
 )
 from dunelab.matrix.plan import Planned, github_plan, lost_rows, plan_cells
 from dunelab.matrix.record import DOCUMENT, Record, merge, read_report
-from dunelab.matrix.report import build_lines, summary, terminal_map, terminal_table, write_all
-from dunelab.pytest_support.options import AUTO, ENGINE_VENDORS
-from dunelab.results.report import git_commit
+from dunelab.matrix.report import (
+    build_lines,
+    map_annotations,
+    summary,
+    terminal_map,
+    terminal_table,
+    write_all,
+)
+from dunelab.pytest_support.options import AUTO, DEFAULT_PAIRS, ENGINE_VENDORS
+from dunelab.results import github
+from dunelab.results.report import RESULTS_FILE, git_commit, read_results
 from dunelab.spec import EngineName, Vendor
 
 NAME = "matrix"
@@ -64,6 +72,9 @@ SUITES = {
     ),
     "all": Suite("all", EVERYTHING),
 }
+
+
+_EMULATORS = {vendor: engine for engine, vendor in DEFAULT_PAIRS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         metavar="TIME",
         help="begin no cell that would not end within TIME (10m, 1.5h) of the start; choose "
-        "those that cover most, and say which were left out",
+        "those that cover most, and say which were left out; with --plan: cells that take TIME "
+        "together",
     )
     work.add_argument("--build-only", action="store_true", help="boot nothing")
     work.add_argument(
@@ -148,13 +160,32 @@ def run(args: argparse.Namespace) -> int:
     entries = [lab.store.entry(kernel) for kernel in args.kernel or ()]
     chosen = entries or list(lab.store.matrix.kernels)
     if args.plan:
-        # Which engine it will be is known where the job runs.
-        vendors = [Vendor(word) for word in args.vendor or Vendor]
-        plan = plan_cells(chosen, dict.fromkeys(vendors, EngineName.KVM))
-        print(json.dumps(github_plan(plan, suite.name), indent=1))
+        print(json.dumps(github_plan(_plan_elsewhere(args, chosen, say), suite.name), indent=1))
         return 0
     run_ = MatrixRun(args, lab, root, suite, chosen, whole=not entries)
     return _finish(run_.report(), args.results, run_.record)
+
+
+def _plan_elsewhere(
+    args: argparse.Namespace, entries: Sequence[KernelEntry], say: Callable[[str], None]
+) -> tuple[Planned, ...]:
+    """The cells that other machines run; a budget is their time together.
+
+    Which engine it will be is known where a job runs, and whether a cell cannot be: taken
+    are those that an emulator can do, as a machine that nests does them sooner.
+    """
+    vendors = [Vendor(word) for word in args.vendor or Vendor]
+    plan = plan_cells(entries, {vendor: _EMULATORS[vendor] for vendor in vendors})
+    if not args.budget:
+        return plan
+    choice = choose(
+        [item for item in plan if not item.refused],
+        parse_duration(args.budget),
+        lambda item: GUESSES[item.cell.engine],
+    )
+    for item in choice.left_out:
+        say(f"left out of the plan for --budget {args.budget}: {item.cell}")
+    return choice.chosen
 
 
 class MatrixRun:
@@ -233,6 +264,10 @@ class MatrixRun:
         api_map = terminal_map(list(builds.values()))
         if api_map is not None:
             console().print(api_map)
+        if github.wanted():
+            source = self._lab.store.module_source.relative_to(self._root)
+            found = map_annotations(list(builds.values()), source.as_posix())
+            print(github.lines(found), end="", flush=True)
         return builds
 
     def _cells(self, builds: dict[str, BuildReport]) -> dict[str, CellReport]:
@@ -258,7 +293,15 @@ class MatrixRun:
             else:
                 rows[str(item.cell)] = report
                 self.record.keep(item.cell, keys[str(item.cell)], report)
+                self._annotate(self.record.cell_folder(item.cell))
         return rows
+
+    def _annotate(self, folder: Path) -> None:
+        """In a job of GitHub's: a cell's failures at their lines."""
+        file = folder / RESULTS_FILE
+        if github.wanted() and file.is_file():
+            found = github.of_results(read_results(file).results, self._root)
+            print(github.lines(found), end="", flush=True)
 
     def _key(self, item: Planned) -> str:
         """All that a cell's result depends on."""

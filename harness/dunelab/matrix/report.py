@@ -14,9 +14,13 @@ from rich.table import Table
 from dunelab.matrix.apimap import drifts
 from dunelab.matrix.model import BuildReport, CellReport, MatrixReport, Verdict
 from dunelab.matrix.record import DOCUMENT
+from dunelab.results.github import Annotation, split_place
 from dunelab.results.report import write_atomically
 
 HEADINGS = ("kernel", "release", "vendor", "cell", "verdict", "passed", "failed", "s", "cause")
+BUILD_FILE = "Kbuild"
+"""Stands for the module as a whole, where a break has no line of its own."""
+
 MAP_HEADINGS = ("kind", "name", "at", "first kernel", "also")
 _STYLE = {
     Verdict.PASS: "green",
@@ -61,6 +65,16 @@ def map_rows(builds: Sequence[BuildReport]) -> list[tuple[str, ...]]:
         )
         for drift in drifts(builds)
     ]
+
+
+def map_annotations(builds: Sequence[BuildReport], source: str) -> tuple[Annotation, ...]:
+    """The API map at the lines of the module, which lies in ``source``."""
+    found = []
+    for drift in drifts(builds):
+        place = split_place(drift.found.place) or (BUILD_FILE, 1)
+        title = f"{drift.found.kind} {drift.found.name}: {', '.join(drift.kernels)}"
+        found.append(Annotation(f"{source}/{place[0]}", place[1], title, drift.found.text))
+    return tuple(found)
 
 
 def summary(report: MatrixReport) -> str:

@@ -14,6 +14,7 @@ import pytest
 from dunelab.pytest_support.plan import CELLS_KEY, Plan, encode_cell
 from dunelab.pytest_support.recorder import LOGS, plain_id
 from dunelab.pytest_support.worker import OUTPUT_KEY, REPORT_KEY, Worker
+from dunelab.results import github
 from dunelab.results.report import (
     cell_table,
     make_header,
@@ -120,3 +121,6 @@ class Controller:
             terminalreporter.write(render(*tables, width=width))
         if self._plan.writes_results and self._results:
             terminalreporter.write_line(f"results: {self._plan.results}")
+        if github.wanted():
+            found = github.of_results(self._results, self._config.rootpath)
+            terminalreporter.write("\n" + github.lines(found))

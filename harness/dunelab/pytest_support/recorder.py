@@ -67,13 +67,15 @@ class Record:
     seconds: float = 0.0
     outcome: Outcome = Outcome.PASSED
     message: str = ""
+    place: str = ""
 
-    def phase(self, outcome: Outcome, seconds: float, message: str = "") -> None:
+    def phase(self, outcome: Outcome, seconds: float, message: str = "", place: str = "") -> None:
         """Take a phase's end in; the first bad one decides."""
         self.seconds += seconds
         if self.outcome is Outcome.PASSED and outcome is not Outcome.PASSED:
             self.outcome = outcome
             self.message = message
+            self.place = place
 
     def result(self, root: Path) -> TestResult:
         """The finished result; log folders are named relative to ``root``."""
@@ -87,6 +89,7 @@ class Record:
             facts=self.facts,
             subtests=self.subtests,
             log_folder=str(self.log_folder.relative_to(root)) if self.log_folder else None,
+            place=self.place,
         )
 
     def properties(self) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from dunelab.pytest_support.header import (
     on_the_other_number_of_cpus,
     variant_from,
 )
+from dunelab.pytest_support.place import place, program_of, statement
 from dunelab.pytest_support.plan import Plan
 from dunelab.pytest_support.pool import Guest, GuestPool
 from dunelab.pytest_support.recorder import Record, folder_name, plain_id, write_logs
@@ -50,13 +51,6 @@ def cell_of(item: pytest.Item) -> Cell | None:
     callspec = getattr(item, "callspec", None)
     cell = callspec.params.get("cell") if callspec is not None else None
     return cell if isinstance(cell, Cell) else None
-
-
-def program_of(item: pytest.Item) -> Program | None:
-    """The guest program a test is parametrised with."""
-    callspec = getattr(item, "callspec", None)
-    program = callspec.params.get("program") if callspec is not None else None
-    return program if isinstance(program, Program) else None
 
 
 def variant_of(item: pytest.Item) -> Variant:
@@ -339,9 +333,10 @@ class Worker:
             record.phase(Outcome.PASSED, call.duration)
         else:
             outcome = recorder.outcome_of(error)
-            record.phase(outcome, call.duration, recorder.headline(error) or type(error).__name__)
+            headline = recorder.headline(error) or type(error).__name__
+            record.phase(outcome, call.duration, headline, place(item, call, headline))
             if isinstance(error, DunelabError):
-                report.longrepr = recorder.headline(error) + _place(item, call)
+                report.longrepr = headline + statement(item, call)
             if outcome is Outcome.INFRASTRUCTURE and report.when == "call":
                 # pytest and JUnit call a failed set-up an error, not a failure.
                 report.when = "setup"
@@ -405,16 +400,6 @@ def _skip_text(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     return str(report.longrepr or "skipped")
-
-
-def _place(item: pytest.Item, call: pytest.CallInfo[None]) -> str:
-    """The test's own line at which it stopped: all of the traceback that helps."""
-    if call.excinfo is None:
-        return ""
-    own = [entry for entry in call.excinfo.traceback if Path(entry.path) == item.path]
-    if not own:
-        return ""
-    return f"\n  at {item.path.name}:{own[-1].lineno + 1}: {str(own[-1].statement).strip()}"
 
 
 def _engine_logs(guest: Guest) -> dict[str, str]:

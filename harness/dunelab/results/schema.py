@@ -177,6 +177,7 @@ class TestResult:
     facts: Mapping[str, str] = field(default_factory=dict, hash=False)
     subtests: tuple[tuple[str, str], ...] = ()
     log_folder: str | None = None
+    place: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -189,6 +190,7 @@ class TestResult:
             "facts": dict(self.facts),
             "subtests": [{"name": name, "verdict": word} for name, word in self.subtests],
             "log_folder": self.log_folder,
+            "place": self.place,
         }
 
     @classmethod
@@ -204,6 +206,7 @@ class TestResult:
             facts=dict(raw["facts"]),
             subtests=tuple((entry["name"], entry["verdict"]) for entry in raw["subtests"]),
             log_folder=raw["log_folder"],
+            place=raw.get("place", ""),
         )
 
 
