@@ -142,8 +142,10 @@ def test_root_command() -> None:
         exclude=["/x/*"],
         output="root.tar",
         hooks=["echo it"],
+        options=['Acquire::Check-Date "false";'],
     )
     assert "--include=a,b" in argv
+    assert '--aptopt=Acquire::Check-Date "false"' in argv
     assert "--dpkgopt=path-exclude=/x/*" in argv
     assert "--customize-hook=echo it" in argv
     assert argv[-3:-1] == ["trixie", "root.tar"]

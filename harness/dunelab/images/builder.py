@@ -19,7 +19,7 @@ from pathlib import Path
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed, InfrastructureError
 from dunelab.images import mmdebstrap
-from dunelab.images.archive import Archive
+from dunelab.images.archive import Archive, download_options
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
 from dunelab.images.process import capture, last_words, run, stop_group
@@ -188,6 +188,7 @@ def _bootstrap(cache: Cache, recipe: BuilderRecipe, mirror: str, root: Path, dig
         mirror=mirror,
         packages=recipe.packages,
         exclude=recipe.exclude,
+        options=download_options(),
         output="-",
     )
     root.mkdir()

@@ -16,7 +16,7 @@ from pathlib import Path
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed
 from dunelab.images import debian, mmdebstrap
-from dunelab.images.archive import Archive
+from dunelab.images.archive import Archive, download_options
 from dunelab.images.builder import WORK, Builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import sha256_file
@@ -73,6 +73,7 @@ def root_disk(
                 mirror=archive.mirror,
                 packages=recipe.packages,
                 exclude=recipe.exclude,
+                options=download_options(),
                 output=str(tar),
                 hooks=hooks(recipe.files, stamp),
             ),

@@ -34,16 +34,18 @@ def argv(
     exclude: Sequence[str],
     output: str,
     hooks: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> list[str]:
     """A root of ``suite`` with ``packages``, as a tar archive in ``output`` ("-" is stdout).
 
     ``exclude`` are paths that dpkg leaves out.  ``hooks`` run in their order
-    when all packages are installed.
+    when all packages are installed.  ``options`` are apt's, as ``apt-config`` dumps them.
     """
     return [
         *(tool, "--variant=essential", "--format=tar", f"--include={','.join(packages)}"),
         # Device nodes cannot be unpacked by an ordinary user; /dev is mounted anyway.
         "--skip=output/dev",
+        *(f"--aptopt={option.rstrip(';')}" for option in options),
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in exclude),
         *(f"--customize-hook={hook}" for hook in hooks),
         *(suite, output, f"deb [signed-by={KEYRING}] {mirror} {suite} main"),

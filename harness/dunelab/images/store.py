@@ -26,6 +26,7 @@ from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.keys import Keys, open_keys
 from dunelab.images.module import ModuleBuild, build_module
 from dunelab.images.programs import ProgramSet, build_programs
+from dunelab.images.qemu_roots import qemu_of
 from dunelab.images.recipes import (
     BochsRecipe,
     BuilderRecipe,
@@ -40,6 +41,7 @@ from dunelab.spec import GuestImage, ImageKind
 Progress = Callable[[str], None]
 
 SSH_USER = "root"
+MATRIX_FILE = Path("images/kernels.toml")
 _MODULE_SOURCE = Path("src/kmod")
 # What the guests have in their /usr/bin.
 APPS = ("dune-run", "dune-strace")
@@ -53,7 +55,7 @@ def find_repo_root(start: Path | None = None) -> Path:
     """The folder with images/kernels.toml, upwards from ``start``, else from this file."""
     for origin in [start] if start else [Path.cwd(), Path(__file__).resolve().parent]:
         for folder in (origin, *origin.parents):
-            if (folder / "images/kernels.toml").is_file():
+            if (folder / MATRIX_FILE).is_file():
                 return folder
     raise UsageError(
         "images/kernels.toml is nowhere above the current folder",
@@ -104,7 +106,7 @@ class Store:
     @cached_property
     def matrix(self) -> Matrix:
         """The kernels of images/kernels.toml."""
-        return Matrix.read(self.repo_root / "images/kernels.toml")
+        return Matrix.read(self.repo_root / MATRIX_FILE)
 
     @cached_property
     def _guest_recipe(self) -> GuestRecipe:
@@ -282,6 +284,11 @@ class Store:
             share,
             self._progress,
         )
+
+    def qemu(self, suite: str) -> Path:
+        """The QEMU of a Debian suite, as a program that runs on this host."""
+        exclude = self._builder_recipe.exclude
+        return qemu_of(self.cache, self._resolver, suite, exclude, self._progress)
 
     def survey(self) -> Survey:
         """What the archive offers that is not on record; changes nothing."""
