@@ -16,7 +16,7 @@ from dunelab.images.module import compiler_flags
 from dunelab.images.recipes import BochsRecipe, BuilderRecipe, FullRecipe, GuestRecipe
 from dunelab.images.resolve import Record, kernel_packages, releases_of
 from dunelab.images.store import find_repo_root
-from dunelab.images.updates import survey
+from dunelab.images.updates import NewSeries, add_entries, flavours_of, survey
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -226,9 +226,43 @@ def test_what_is_newer_is_proposed_and_what_is_new_named() -> None:
     assert [(offer.kernel, offer.newer) for offer in found.offers] == [("a", True), ("b", False)]
     assert found.offers[0].recorded == "6.12.107+deb13-amd64 (6.12.107-1)"
     assert found.offers[0].offered == "6.12.107+deb13-amd64 (6.12.107-2)"
-    assert found.uncovered == (("trixie", "7.2"),)
+    assert found.uncovered == (NewSeries("trixie", "7.2", ("amd64",)),)
     assert found.unreachable == (("gone", "no such suite"),)
     assert found.news
+
+
+def test_a_new_series_becomes_an_entry(tmp_path: Path) -> None:
+    path = tmp_path / "kernels.toml"
+    before = Path("images/kernels.toml").read_text()
+    path.write_text(before)
+    add_entries(
+        path,
+        [
+            NewSeries("trixie-backports", "7.9", ("amd64", "rt-amd64")),
+            NewSeries("sid", "7.9", ("amd64",)),
+        ],
+    )
+    old, new = Matrix.read(Path("images/kernels.toml")), Matrix.read(path)
+    assert [entry.id for entry in new.kernels] == [
+        *(entry.id for entry in old.kernels),
+        "debian-7.9",
+        "debian-7.9-rt",
+        "debian-7.9-sid",
+    ]
+    assert new.get("debian-7.9-sid").wanted == "7.9.*-amd64 in sid"
+    assert new.lost == old.lost
+    # What was there, comments too, is as it was, and stands where it stood.
+    kept = path.read_text().splitlines()
+    assert [line for line in before.splitlines() if line not in kept] == []
+    assert kept[-len(before[before.index("# In the table") :].splitlines()) :] == (
+        before[before.index("# In the table") :].splitlines()
+    )
+
+
+def test_flavours_that_the_matrix_is_about() -> None:
+    names = [f"linux-headers-7.9.1+deb13-{flavour}" for flavour in ("amd64", "rt-amd64", "other")]
+    assert flavours_of(names, "7.9") == ("amd64", "rt-amd64")
+    assert flavours_of(names, "7.8") == ()
 
 
 # -- kernel modules ---------------------------------------------------------------

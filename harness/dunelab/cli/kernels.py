@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dunelab.cli.session import progress_on_stderr
-from dunelab.images.store import Store
-from dunelab.images.updates import Survey
+from dunelab.errors import UsageError
+from dunelab.images.store import MATRIX_FILE, Store
+from dunelab.images.updates import Survey, add_entries
 
 NAME = "kernels"
 HELP = "list the kernels of images/kernels.toml"
@@ -29,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="say which newer packages the archive has, and which series no entry covers; "
         "changes nothing (needs the network)",
     )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="with --update: add an entry to images/kernels.toml for each series without one",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -36,8 +42,13 @@ def run(args: argparse.Namespace) -> int:
     """Print one line per kernel; nothing is downloaded without ``--refresh``."""
     with progress_on_stderr(args.quiet) as report:
         store = Store.open(report, refresh=args.refresh)
+        if args.write and not args.update:
+            raise UsageError("--write goes with --update", next_command="dunelab kernels --update")
         if args.update:
-            print_survey(store.survey())
+            found = store.survey()
+            print_survey(found)
+            if args.write:
+                add_entries(store.repo_root / MATRIX_FILE, found.uncovered)
             return 0
         if args.refresh:
             store.refresh()
@@ -65,8 +76,11 @@ def print_survey(found: Survey) -> None:
     for offer in found.offers:
         table.add_row(offer.kernel, offer.recorded, offer.offered if offer.newer else "the same")
     console.print(table)
-    for suite, series in found.uncovered:
-        console.print(f"{suite} has {series}, and no entry of images/kernels.toml covers it")
+    for new in found.uncovered:
+        console.print(
+            f"{new.suite} has {new.series} ({', '.join(new.flavours)}), and no entry of "
+            "images/kernels.toml covers it"
+        )
     for suite, reason in found.unreachable:
         console.print(f"not looked at: {suite}: {reason}", markup=False)
     if any(offer.newer for offer in found.offers):
