@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dunelab.results import ktap
 from dunelab.results.report import read_results
 from dunelab.results.schema import Outcome, Run, TestResult
 
@@ -157,9 +158,11 @@ def test_failed_assertion(bench: Bench) -> None:
         "command.txt",
         "console.txt",
         "engine-command.txt",
+        "output.ktap",
         "stderr.txt",
-        "stdout.txt",
     }
+    document = ktap.parse((folder / "output.ktap").read_text())
+    assert document.complaints() == ("not ok works: got 1, want 2",)
 
 
 def test_on_github_a_failure_is_an_annotation_at_its_line(

@@ -21,6 +21,7 @@ from dunelab.errors import UsageError
 from dunelab.images.digest import Digest
 from dunelab.images.kernels import KernelEntry
 from dunelab.images.store import find_repo_root
+from dunelab.matrix import kcidb
 from dunelab.matrix.budget import GUESSES, choose, parse_duration
 from dunelab.matrix.builds import build_all
 from dunelab.matrix.cells import CellRunner, Suite
@@ -32,7 +33,7 @@ from dunelab.matrix.model import (
     exit_status,
 )
 from dunelab.matrix.plan import Planned, github_plan, lost_rows, plan_cells
-from dunelab.matrix.record import DOCUMENT, Record, merge, read_report
+from dunelab.matrix.record import DOCUMENT, Record, cell_runs, merge, read_report
 from dunelab.matrix.report import (
     build_lines,
     map_annotations,
@@ -43,7 +44,8 @@ from dunelab.matrix.report import (
 )
 from dunelab.pytest_support.options import AUTO, DEFAULT_PAIRS, ENGINE_VENDORS
 from dunelab.results import github
-from dunelab.results.report import RESULTS_FILE, git_commit, read_results
+from dunelab.results import kcidb as report_kcidb
+from dunelab.results.report import RESULTS_FILE, git_commit, read_results, write_atomically
 from dunelab.spec import EngineName, Vendor
 
 NAME = "matrix"
@@ -58,7 +60,7 @@ then run the tests per kernel and vendor, and end with one table.
   dunelab matrix --from A/matrix.json B/matrix.json     # several runs in one table
 
 The table is printed, and left in the results folder as matrix.md, matrix.html,
-matrix.json and junit.xml; the evidence of each cell is below cells/.  A run that was
+matrix.json, junit.xml and kcidb.json; the evidence of each cell is below cells/.  A run that was
 interrupted goes on where it was when the same command is given again.
 
 Exit status: 0 nothing failed, 1 the module or a test did, 2 the bench did or a kernel
@@ -135,6 +137,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where table and evidence go (default: results/matrix)",
     )
     output.add_argument(
+        "--origin",
+        default=kcidb.ORIGIN,
+        metavar="NAME",
+        help=f"whose results {kcidb.FILE} says they are, a-z, 0-9 and _ (default: {kcidb.ORIGIN})",
+    )
+    output.add_argument(
         "--plan", choices=["github"], help="print the cells as a CI's dynamic matrix; do nothing"
     )
     output.add_argument(
@@ -153,7 +161,8 @@ def run(args: argparse.Namespace) -> int:
     say = _silent if args.quiet else _say
     if args.documents:
         report = merge([read_report(path) for path in args.documents])
-        return _finish(report, args.results)
+        folders = [path if path.is_dir() else path.parent for path in args.documents]
+        return _finish(report, args, folders)
     root = find_repo_root()
     lab = DuneLab(root, say)
     suite = SUITES[args.suite]
@@ -163,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(github_plan(_plan_elsewhere(args, chosen, say), suite.name), indent=1))
         return 0
     run_ = MatrixRun(args, lab, root, suite, chosen, whole=not entries)
-    return _finish(run_.report(), args.results, run_.record)
+    return _finish(run_.report(), args, [run_.record.folder], run_.record)
 
 
 def _plan_elsewhere(
@@ -367,8 +376,23 @@ def _seconds_before(record: Record, suite: Suite) -> dict[str, float]:
     return seconds
 
 
-def _finish(report: MatrixReport, folder: Path, record: Record | None = None) -> int:
-    written = write_all(report, folder.resolve())
+def _finish(
+    report: MatrixReport,
+    args: argparse.Namespace,
+    folders: Sequence[Path],
+    record: Record | None = None,
+) -> int:
+    """Write all documents; the cells' evidence lies below ``folders``."""
+    folder: Path = args.results.resolve()
+    written = list(write_all(report, folder))
+    if report_kcidb.is_there():
+        known = kcidb.commit_hash(find_repo_root(), report.commit)
+        document = kcidb.document(report, cell_runs(folders), known, args.origin)
+        text = json.dumps(document, indent=1) + "\n"
+        written.append(write_atomically(folder / kcidb.FILE, text))
+    else:
+        (folder / kcidb.FILE).unlink(missing_ok=True)
+        _say(f"no {kcidb.FILE}, nothing here validates it: pip install '.[kcidb]'")
     if record is not None:
         record.end()
     if report.cells:

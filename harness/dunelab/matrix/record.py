@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from dunelab.matrix.model import CellReport, MatrixCell, MatrixReport, Verdict
-from dunelab.results.report import write_atomically
+from dunelab.results.report import RESULTS_FILE, read_results, write_atomically
+from dunelab.results.schema import Run
 
 CELLS = "cells"
 REPORT = "report.json"
@@ -65,6 +67,15 @@ def read_report(path: Path) -> MatrixReport:
     """A run's document; ``path`` is it or its folder."""
     file = path / DOCUMENT if path.is_dir() else path
     return MatrixReport.from_json(json.loads(file.read_text("utf-8")))
+
+
+def cell_runs(folders: Sequence[Path]) -> dict[str, Run]:
+    """What the tests of each cell said, as far as the evidence lies below ``folders``."""
+    return {
+        file.parent.name: read_results(file)
+        for folder in folders
+        for file in sorted(folder.glob(f"{CELLS}/*/{RESULTS_FILE}"))
+    }
 
 
 def merge(reports: list[MatrixReport]) -> MatrixReport:

@@ -85,6 +85,16 @@ def run_program(
     return ProgramRun(program, tuple(results), tuple(documents), machine.facts.unit)
 
 
+def program_logs(results: Sequence[CommandResult]) -> dict[str, str]:
+    """What a program printed: its KTAP as it came, one document per file, and the rest."""
+    several = len(results) > 1
+    logs = {
+        f"output-{number}.ktap" if several else "output.ktap": result.stdout
+        for number, result in enumerate(results, 1)
+    }
+    return {**logs, "stderr.txt": "\n".join(result.stderr for result in results)}
+
+
 def push_once(guest: Guest, files: Mapping[str, Path]) -> None:
     """Copy files below the guest's folder, each only once in a guest's life."""
     for name, local in files.items():

@@ -444,10 +444,7 @@ class Fixtures:
             done = runner.run_program(
                 guest_context, program, lab.program(program.path), lab.libraries()
             )
-            for stream in ("stdout", "stderr"):
-                record.logs[f"{stream}.txt"] = "\n".join(
-                    getattr(result, stream) for result in done.results
-                )
+            record.logs.update(runner.program_logs(done.results))
             record.metrics, record.facts = done.metrics, done.facts
             record.subtests = done.subtests
             reason = runner.all_skipped(done)
