@@ -66,7 +66,7 @@ static ptent_t not_yet(int level)
 /* Some CPUs (QEMU's) set A before they look at the reserved bits. */
 static bool is_not_yet(ptent_t e, int level)
 {
-	return __dune_map_full ? pte_lazy(e, level) : !e;
+	return __dune_map_full ? dune_pte_lazy(e, level) : !e;
 }
 
 static ptent_t leaf_flags(void)
@@ -239,7 +239,7 @@ bool __dune_va_present(uint64_t va)
 	if (!root || (root != pgroot && __dune_map_gib_in(root, va, false)))
 		return false;
 	e = walk(root, va, &level);
-	return e & PTE_P && !pte_lazy(e, level);
+	return e & PTE_P && !dune_pte_lazy(e, level);
 }
 
 /*

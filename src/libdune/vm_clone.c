@@ -68,7 +68,7 @@ static int copy_table(ptent_t *to, const ptent_t *from, int level, uint64_t va)
 		if (level == 3 && i >= PTRS / 2)
 			at |= 0xffff000000000000ULL;
 		if (!pt_is_table(e, level)) {
-			pg = pte_lazy(e, level) ? NULL : __dune_owned_page(e, at);
+			pg = dune_pte_lazy(e, level) ? NULL : __dune_owned_page(e, at);
 			if (pg)
 				__atomic_add_fetch(&pg->ref, 1, __ATOMIC_ACQ_REL);
 			to[i] = e;
@@ -125,7 +125,7 @@ static ptent_t *cow_entry(ptent_t *root, uint64_t va)
 
 		e = pt_load(entry);
 		if (!pt_is_table(e, level)) {
-			if ((e & (PTE_P | PTE_COW)) != (PTE_P | PTE_COW) || pte_lazy(e, level))
+			if ((e & (PTE_P | PTE_COW)) != (PTE_P | PTE_COW) || dune_pte_lazy(e, level))
 				return NULL;
 			if (!level)
 				return entry;
@@ -145,7 +145,7 @@ static bool is_writable(const ptent_t *table, uint64_t va)
 		ptent_t e = pt_load(&table[PDX(level, va)]);
 
 		if (!pt_is_table(e, level))
-			return (e & (PTE_P | PTE_W)) == (PTE_P | PTE_W) && !pte_lazy(e, level);
+			return (e & (PTE_P | PTE_W)) == (PTE_P | PTE_W) && !dune_pte_lazy(e, level);
 		table = pt_table(e);
 	}
 	return false;

@@ -324,7 +324,7 @@ DUNE_EXPORT struct page *dune_vm_lookup_page(ptent_t *root, void *va)
 		ptent_t e = pt_load(&table[PDX(level, va)]);
 
 		if (!pt_is_table(e, level)) {
-			if (!pte_lazy(e, level) && e & PTE_P && dune_page_isfrompool(PTE_ADDR(e)))
+			if (!dune_pte_lazy(e, level) && e & PTE_P && dune_page_isfrompool(PTE_ADDR(e)))
 				pg = __dune_page_head(dune_pa2page(PTE_ADDR(e)));
 			break;
 		}

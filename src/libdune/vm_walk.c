@@ -101,7 +101,7 @@ static int step(ptent_t *entry, ptent_t e, int level, uint64_t va, bool create)
 {
 	int ret;
 
-	if (pte_lazy(e, level)) {
+	if (dune_pte_lazy(e, level)) {
 		ret = __dune_fill(entry, level, va, true);
 		return ret == -ENOSPC ? create ? make_table(entry, e) : -ENOMEM : ret;
 	}
@@ -121,7 +121,7 @@ static int lookup(ptent_t *root, uint64_t va, int create, ptent_t **pte)
 
 		*pte = entry;
 		if (level == target) {
-			if (pte_lazy(e, level))
+			if (dune_pte_lazy(e, level))
 				__dune_fill(entry, level, va, true);
 			return 0;
 		}
@@ -189,7 +189,7 @@ void __dune_drop(struct vm_op *op, ptent_t old, int level, uint64_t va)
 {
 	struct page *pg;
 
-	if (!old || pte_lazy(old, level))
+	if (!old || dune_pte_lazy(old, level))
 		return;
 	op->seen |= old;
 	if (pt_is_table(old, level)) {
@@ -259,7 +259,7 @@ static int edit_large(struct vm_op *op, ptent_t *entry, int level, uint64_t va, 
 		return op->run(op, entry, 1, level, va);
 	if (pt_is_table(e, level))
 		return edit_below(op, entry, e, level, va, end);
-	if (pte_lazy(e, level)) {
+	if (dune_pte_lazy(e, level)) {
 		ret = __dune_fill(entry, level, va, true);
 		if (ret == -ENOSPC)
 			ret = op->create ? make_table(entry, e) : -ENOMEM;
@@ -334,7 +334,7 @@ static int visit_entry(const struct visit *v, ptent_t *entry, int level, uint64_
 	ptent_t e = pt_load(entry);
 	int ret;
 
-	if (!v->create && (!e || pte_lazy(e, level)))
+	if (!v->create && (!e || dune_pte_lazy(e, level)))
 		return 0;
 	if (level == v->target)
 		return v->cb(v->arg, entry, (void *)entry_start(va, level));

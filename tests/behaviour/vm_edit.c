@@ -417,7 +417,7 @@ static void absent(void)
 	ptent_t *root = pgroot;
 	const ptent_t *top = &root[PDX(3, VM_FREE(40))];
 
-	ktap_ok(pte_lazy(*top, 3), "an untouched 512 GiB is marked in the root");
+	ktap_ok(dune_pte_lazy(*top, 3), "an untouched 512 GiB is marked in the root");
 	mmap(p, PGSIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	vm_expect(NULL);
 	vm_write(p, 1);

@@ -5,4 +5,15 @@
 
 #include "dune.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* glibc has it and declares it nowhere. */
+int arch_prctl(int code, unsigned long *addr);
+
+#ifdef __cplusplus
+}
+#endif
+
 #endif /* LIBDUNE_COMPAT_LOCAL_H */

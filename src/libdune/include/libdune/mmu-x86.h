@@ -70,20 +70,11 @@
 #define PTE_LAZY_GIB	(PTE_P | PTE_PS | 0x2000UL)
 #define PTE_LAZY_TOP	(PTE_P | PTE_PS)
 
-static inline bool pte_lazy(uint64_t pte, int level)
+/* Is it one of those?  @level: of the table that the entry is in. */
+static inline bool dune_pte_lazy(uint64_t pte, int level)
 {
 	return level == 3 ? (pte & PTE_LAZY_TOP) == PTE_LAZY_TOP :
 	       level == 2 && (pte & PTE_LAZY_GIB) == PTE_LAZY_GIB;
-}
-
-static inline bool pte_present(uint64_t pte)
-{
-	return (pte & PTE_P) != 0;
-}
-
-static inline bool pte_big(uint64_t pte)
-{
-	return (pte & PTE_PS) != 0;
 }
 
 #endif /* LIBDUNE_MMU_X86_H */

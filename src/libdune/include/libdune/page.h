@@ -16,6 +16,11 @@
 #ifndef LIBDUNE_PAGE_H
 #define LIBDUNE_PAGE_H
 
+/* Programs written for Dune find its lists here. */
+#if __has_include(<sys/queue.h>)
+#include <sys/queue.h>
+#endif
+
 #include "mmu-x86.h"
 
 #ifdef __cplusplus
