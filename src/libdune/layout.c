@@ -14,7 +14,11 @@
 
 #include "vm.h"
 
-#define IDENTITY_GIBS	12ULL
+/*
+ * The pool ends at 12 GiB.  The run begins at 16, where the first versions of Dune had
+ * it: programs of that time know the number (0x400000000).
+ */
+#define IDENTITY_GIBS	16ULL
 #define RUN_GIBS	(GPA_MAP_SIZE >> GIB_SHIFT)
 
 DUNE_EXPORT uintptr_t phys_limit, mmap_base, stack_base;

@@ -6,7 +6,7 @@
  * addresses has a window there.  dune_init() lays out
  *
  *	guest-physical		virtual
- *	0 .. 12 GiB		the same: programs linked low, and the page pool
+ *	0 .. 16 GiB		the same: programs linked low, and the page pool
  *	then 63 GiB		from mmap_base on: where mmap() puts things
  *	then 1 GiB		from stack_base on: the stack
  *	then 			the pool, if it lies elsewhere
