@@ -139,24 +139,36 @@ static void prepare(struct dune_percpu *pc)
 {
 	const char *gate = __dune_is_svm ? __dune_ring_gate_svm : __dune_ring_gate_vmx;
 
-	if (!pc->user_fs)
-		pc->user_fs = read_fs();
+	pc->user_fs = read_fs();
 	wrmsrl(MSR_SFMASK, SFMASK_GATE);
 	if (!__dune_hook_gate_set())
 		wrmsrl(MSR_LSTAR, (uint64_t)gate);
 	pc->ring_gate = 1;
 }
 
-DUNE_EXPORT int dune_jump_to_user(struct dune_tf *tf)
+/* The caller's block, made ready for ring 3; NULL with the reason in *@ret. */
+static struct dune_percpu *ready(int *ret)
 {
 	struct dune_percpu *pc = __dune_this_percpu();
 
+	*ret = -EINVAL;
 	if (!pc)
-		return -EINVAL;
+		return NULL;
+	*ret = -ENOTSUP;
 	if (!(__dune_info.features & DUNE_FEAT_FSGSBASE) || !__dune_xsave_mask)
-		return -ENOTSUP;
+		return NULL;
 	if (!pc->ring_gate)
 		prepare(pc);
+	return pc;
+}
+
+DUNE_EXPORT int dune_jump_to_user(struct dune_tf *tf)
+{
+	int ret;
+	struct dune_percpu *pc = ready(&ret);
+
+	if (!pc)
+		return ret;
 	return __dune_ring_enter(pc, tf);
 }
 
@@ -175,12 +187,15 @@ DUNE_EXPORT unsigned long dune_get_user_fs(void)
 {
 	struct dune_percpu *pc = __dune_this_percpu();
 
-	return pc ? pc->user_fs : 0;
+	if (!pc)
+		return 0;
+	return pc->ring_gate ? pc->user_fs : native_read_msr(MSR_FS_BASE);
 }
 
 DUNE_EXPORT void dune_set_user_fs(unsigned long base)
 {
-	struct dune_percpu *pc = __dune_this_percpu();
+	int ret;
+	struct dune_percpu *pc = ready(&ret);
 
 	if (pc)
 		pc->user_fs = base;

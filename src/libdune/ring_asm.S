@@ -12,6 +12,9 @@
  * are half exchanged, __dune_ring_leave() completes or takes back what the labels
  * tell: so nothing of this needs IF clear.
  */
+#include <asm/errno.h>
+#include <asm/unistd.h>
+
 #include "asm.h"
 
 #define XSAVE_HEADER	512
@@ -203,7 +206,8 @@ END(__dune_ring_pop)
 /*
  * void dune_passthrough_syscall(struct dune_tf *tf)
  *
- * A SYSCALL like any other of ring 0's.
+ * A SYSCALL like any other of ring 0's, but for clone3(): it gives the child a stack that
+ * has no frame of this function.
  */
 	.globl	dune_passthrough_syscall
 	.type	dune_passthrough_syscall, @function
@@ -218,10 +222,14 @@ dune_passthrough_syscall:
 	mov	TF_R8(%rbx), %r8
 	mov	TF_R9(%rbx), %r9
 	mov	TF_RDI(%rbx), %rdi
+	cmp	$__NR_clone3, %eax
+	je	2f
 	syscall
-	mov	%rax, TF_RAX(%rbx)
+1:	mov	%rax, TF_RAX(%rbx)
 	pop	%rbx
 	ret
+2:	mov	$-ENOSYS, %rax
+	jmp	1b
 	.size	dune_passthrough_syscall, . - dune_passthrough_syscall
 
 	.section .note.GNU-stack, "", @progbits

@@ -44,6 +44,8 @@ USER_CODE(user_swapgs, "swapgs; mov $1, %edi");
 USER_CODE(user_iopl, "pushfq; orl $0x3000, (%rsp); popfq; pushfq; pop %rdi; and $0x3000, %edi");
 USER_CODE(user_load, "mov (%r15), %rdi");
 USER_CODE(user_fs, "mov %fs:0, %rdi");
+USER_CODE(user_fs_base, "rdfsbase %rdi");
+USER_CODE(user_clone3, "mov $435, %eax; xor %edi, %edi; xor %esi, %esi; syscall; mov %rax, %rdi");
 USER_CODE(user_gs, "wrgsbase %r15; mov $1001, %eax; syscall; rdgsbase %rdi; sub %r15, %rdi");
 USER_CODE(user_nest, "mov $1002, %eax; syscall; mov %rax, %rdi");
 USER_CODE(user_tls, "mov $1003, %eax; syscall; mov %rax, %rdi");
@@ -284,7 +286,7 @@ int main(void)
 	uint64_t user_tls_block[1] = { 4711 };
 	unsigned long fs;
 
-	ktap_plan(DUNE_TEST_ENTER + 32 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 35 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_register_syscall_handler(on_call);
 	dune_register_intr_handler(TRAP_UD, on_ud);
@@ -293,11 +295,17 @@ int main(void)
 	dune_register_intr_handler(TRAP_DB, on_db);
 	dune_register_pgflt_handler(on_fault);
 
+	asm volatile("rdfsbase %0" : "=r"(fs));
+	ktap_ok(dune_get_user_fs() == fs, "ring 3's FS base is that of ring 0 at first");
+	dune_set_user_fs(0);
+	ktap_eq(run(user_fs_base, 0), 0, "and 0 if it is set to 0 before ring 3 is used");
+	dune_set_user_fs(fs);
 	ktap_eq(run(user_cpl, 0), GD_UT | 3, "CS in ring 3");
 	ktap_eq(seen.cs, GD_UT | 3, "and in the frame of its call");
 	ktap_eq(dune_test_cpl(), 0, "ring 0 after it");
 	ktap_eq(run(user_stack, 0), 77, "a stack of its own");
 	ktap_eq(run(user_getpid, 0), getpid(), "a call that is passed through");
+	ktap_eq(run(user_clone3, 0), -ENOSYS, "clone3() is not passed through");
 	ktap_eq(run(user_nest, 0), 106, "ring 3 from a handler, and back");
 	ktap_eq(run(user_tls, 0), 1234, "the handler has ring 0's TLS");
 	ktap_eq(in_tls, 1235, "and changes it");

@@ -370,7 +370,10 @@ void dune_ret_from_user(int ret) __attribute__((noreturn));
  * @tf: the number is in tf->rax, the arguments are ARG0(tf) to ARG5(tf)
  *
  * The result, or a negative errno, goes to tf->rax.  The call is the caller's own:
- * one that makes a thread or changes FS does so to ring 0.
+ * one that changes FS does so to ring 0, and a child begins in ring 0, behind this
+ * call.  So fork() can be passed on, and clone() without a stack.  clone3() gets
+ * -ENOSYS, after which libc tries clone(); that with a stack, and vfork(), are the
+ * handler's to make (pthread_create(), fork()).
  */
 void dune_passthrough_syscall(struct dune_tf *tf);
 
@@ -378,7 +381,7 @@ void dune_passthrough_syscall(struct dune_tf *tf);
  * dune_get_user_fs, dune_set_user_fs - the FS base of ring 3
  *
  * Of the calling thread, in Dune mode; at first that of ring 0.  Ring 3 may change
- * it by WRFSBASE.
+ * it by WRFSBASE.  Outside Dune mode the first gives 0 and the second does nothing.
  */
 unsigned long dune_get_user_fs(void);
 void dune_set_user_fs(unsigned long base);
