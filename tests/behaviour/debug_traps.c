@@ -231,7 +231,7 @@ int main(void)
 	WRITE_DR(0, 0);
 	if (is_tcg())
 		for (int i = 0; i < BREAKPOINTS; i++)
-			ktap_skip("breakpoints", "QEMU's TCG ignores the DR7 of a guest under SVM");
+			ktap_skip("breakpoints", "QEMU's TCG ignores a VMCB's DR7; --engine bochs --vendor amd does not");
 	else
 		breakpoints();
 	return dune_test_done();
