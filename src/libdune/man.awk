@@ -4,7 +4,8 @@
 #
 # Manual pages from the comments of the public headers: a page for each header, and for
 # each part of dune.h that a "---- name ----" line begins; for each function a page that
-# refers to it.  What other comments say is the page's description.
+# refers to it.  What other comments say is the page's description.  What has no comment
+# right above it has no page.
 
 function quote(s) {
 	gsub(/\\/, "\\e", s)
@@ -71,6 +72,9 @@ FNR == 1 {
 	next
 }
 
+/^$/ { commented = 0 }
+/\*\/$/ { commented = 1 }
+
 mode == "" && /^\/\*$/ { mode = "about"; about = about (about == "" ? "" : ".PP\n"); next }
 mode == "" && /^\/\*\*$/ { mode = "head"; next }
 
@@ -87,8 +91,14 @@ mode == "head" {
 mode == "body" && /^ \*\/$/ { mode = "prototype"; next }
 mode == "body" { body = body text($0); next }
 
+# A variable.
+mode == "" && commented && /^extern [a-z][a-z_0-9 *]* \*?[a-z_0-9]+[,;]/ {
+	synopsis = synopsis quote($0) "\n"
+	next
+}
+
 # A function that shares the comment of another.
-mode == "" && /^(static inline )?[a-z][a-z_0-9 *]* \*?[a-z_0-9]+\(/ && !/^typedef/ {
+mode == "" && commented && /^(static inline )?[a-z][a-z_0-9 *]* \*?[a-z_0-9]+\(/ && !/^typedef/ {
 	mode = "prototype"
 }
 

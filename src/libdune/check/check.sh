@@ -34,10 +34,17 @@ if grep -v -x -e 'dune_.*' -e pgroot -e pages -e num_pages -e phys_limit -e mmap
 fi
 echo "ok symbols"
 
-# Each function has a page.
-for name in $(${NM:-nm} -D --defined-only "$O/libdune.so" | awk '$2 == "T" { print $3 }'); do
+# Each function has a page, and each variable is on one.
+inline=$(sed -n 's/^static inline .*[ *]\([a-z_0-9]*\)(.*/\1/p' "$O"/include/libdune/*.h)
+for name in $inline $(${NM:-nm} -D --defined-only "$O/libdune.so" | awk '$2 == "T" { print $3 }'); do
 	if [ ! -s "$O/man/$name.3" ]; then
 		echo "$name has no manual page: its comment in the header is missing" >&2
+		exit 1
+	fi
+done
+for name in $(${NM:-nm} -D --defined-only "$O/libdune.so" | awk '$2 != "T" { print $3 }'); do
+	if ! grep -q "^extern .*[ *]$name[,;]" "$O"/man/libdune-*.3; then
+		echo "$name is on no manual page: its comment in the header is missing" >&2
 		exit 1
 	fi
 done

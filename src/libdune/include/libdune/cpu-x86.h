@@ -62,9 +62,11 @@ struct idtd {
 #define MSR_SFMASK		0xc0000084	/* the flags that it clears */
 #define MSR_KERNEL_GS_BASE	0xc0000102
 
-/*
- * Reading and writing one, in Dune mode (ring 0).  docs/abi.md lists those that a vCPU
- * has; any other raises #GP.  Each thread has its own.
+/**
+ * native_read_msr, native_write_msr - read and write a model-specific register
+ *
+ * In Dune mode (ring 0).  docs/abi.md lists those that a vCPU has; any other raises
+ * #GP.  Each thread has its own.
  */
 static inline unsigned long long native_read_msr(unsigned int msr)
 {
@@ -74,6 +76,7 @@ static inline unsigned long long native_read_msr(unsigned int msr)
 	return (unsigned long long)high << 32 | low;
 }
 
+/* In two halves; wrmsrl() takes one number. */
 static inline void native_write_msr(unsigned int msr, unsigned int low, unsigned int high)
 {
 	__asm__ volatile("wrmsr" : : "c"(msr), "a"(low), "d"(high) : "memory");

@@ -60,6 +60,7 @@ static inline void load_cr3(unsigned long cr3)
 	__asm__ volatile("mov %0, %%cr3\n\ttestb $0, (%%rsp)" : : "r"(cr3) : "memory", "cc");
 }
 
+/* What CR3 holds: the running root's guest-physical address, and the PCID. */
 static inline unsigned long dune_read_cr3(void)
 {
 	unsigned long cr3;
