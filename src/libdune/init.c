@@ -44,6 +44,8 @@ static int attach(void)
 		dune_fd = -1;
 	}
 	__dune_is_svm = __dune_info.vendor == DUNE_VENDOR_SVM;
+	if (!(__dune_info.features & DUNE_FEAT_PCID))
+		dune_cr3_bits = ~(CR3_NOFLUSH | CR3_PCID_MASK);
 	return ret;
 }
 

@@ -15,6 +15,8 @@
 
 uint32_t __dune_vm_mutex;
 
+DUNE_EXPORT uint64_t dune_cr3_bits = ~0ULL;
+
 void __dune_vm_lock(void)
 {
 	while (__builtin_expect(!__dune_vm_trylock(), 0)) {

@@ -47,15 +47,21 @@ static inline void dune_flush_tlb(void)
 	__asm__ volatile("mov %%cr3, %0\n\tmov %0, %%cr3" : "=r"(cr3) : : "memory");
 }
 
+/* Bits of CR3 that this CPU has: without PCIDs not theirs.  Constant after dune_init(). */
+extern uint64_t dune_cr3_bits;
+
 /**
  * load_cr3 - switch to other page tables
  * @cr3: the guest-physical address of the root (dune_va_to_pa()), a PCID in bits 0
- *	to 11 and CR3_NOFLUSH if CR4.PCIDE is set
+ *	to 11 and CR3_NOFLUSH
  *
+ * On a CPU without PCIDs the last two are ignored, and all but global pages are
+ * forgotten: what a program does with several roots works there, and takes longer.
  * Libdune's memory and the stack must be mapped there as in pgroot: a clone is so.
  */
 static inline void load_cr3(unsigned long cr3)
 {
+	cr3 &= dune_cr3_bits;
 	/* The stack: an exception right behind must find its GiB mapped. */
 	__asm__ volatile("mov %0, %%cr3\n\ttestb $0, (%%rsp)" : : "r"(cr3) : "memory", "cc");
 }
