@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,20 +24,21 @@ from dunelab.cli import fidelity as command
 from dunelab.deadline import Deadline
 from dunelab.errors import GuestDied, InfrastructureError
 from dunelab.fidelity import report
+from dunelab.fidelity.catalogue import all_suites, suite_names
 from dunelab.fidelity.model import WHOLE, End, How, Pair, Test, UnitRun, differences
+from dunelab.fidelity.programs import Compiled, group
 from dunelab.fidelity.runner import PROOF, GuestKeeper, Job, Plan, Watcher, run_all, run_unit
 from dunelab.fidelity.state import State
 from dunelab.fidelity.suites import (
+    GUEST_FOLDER,
     Ended,
     Unit,
-    all_suites,
     guest_file,
     read_classes,
     read_events,
     read_program,
     read_stressor,
     select,
-    suite_names,
 )
 from dunelab.images.store import Store, find_repo_root
 from dunelab.machine.machine import Machine
@@ -192,6 +195,75 @@ def test_a_stressors_end(status: int, skipped: str, expected: End) -> None:
 )
 def test_a_programs_end(status: int, expected: End) -> None:
     assert read_program(Ended(status, "", "assertion failed")).end is expected
+
+
+def test_programs_are_run_one_by_one_and_told(tmp_path: Path) -> None:
+    """What each leaves running is killed before the next one starts."""
+    bodies = {
+        "good": "sleep 1000 & echo $! >left",
+        "bad": "echo because; exit 1",
+        "not-here": "exit 5",
+        "said": "echo 'ok 1 - said # SKIP no'",
+        "dies": "kill -SEGV $$",
+        "long": "sleep 1000",
+    }
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    said = tmp_path / "events"
+    subprocess.run(
+        ["python3", guest_file("programs.py"), "2", f"env -C {tmp_path} ./{{}}", *bodies],
+        env={"DUNELAB_EVENTS": str(said), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    tests = SUITES["posix"].read(Ended(0, said.read_text(), ""))
+    assert {test.name: str(test.end) for test in tests} == {
+        "good": "ok",
+        "bad": "failed",
+        "not-here": "skipped",
+        "said": "skipped",
+        "dies": "crashed",
+        "long": "hung",
+        WHOLE: "ok",
+    }
+    assert next(test.why for test in tests if test.name == "bad") == "status 1\nbecause\n"
+    assert ended(int((tmp_path / "left").read_text()), seconds=10)
+
+
+def test_tests_in_groups_by_name_and_number() -> None:
+    names = ["raise/10-1", "raise/2-1", "kill/1-1"]
+    assert group(names, "/") == {"kill": ["kill/1-1"], "raise": ["raise/2-1", "raise/10-1"]}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_units_of_an_archive(tmp_path: Path, listed: bool) -> None:
+    """The tests are its files, or the lines of its list."""
+    content = {"list": b"fs_a\nfs_b\ntcp_a\n", "runner": b""} if listed else {"fs/a": b""}
+    archive = tmp_path / "some.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, text in content.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
+
+    class FakeStore:
+        def suite_programs(self, name: str) -> Path:
+            return archive
+
+    data = {
+        "usual": ["fs"],
+        "seconds": 9,
+        "each_seconds": 3,
+        "command": "FOLDER/x {}",
+        "groups_end_at": "_" if listed else "/",
+    }
+    suite = Compiled("some", data, cast(Store, FakeStore()))
+    units = suite.units(lambda text: "")
+    assert [(u.name, u.usual) for u in units] == [("fs", True), ("tcp", False)][: 1 + listed]
+    words = suite.command(units[0])
+    assert words[3:] == (f"{GUEST_FOLDER}/some/x {{}}", *(["fs_a", "fs_b"] if listed else ["fs/a"]))
 
 
 def test_every_suite_has_its_data_and_the_other_way_round() -> None:

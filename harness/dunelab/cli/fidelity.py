@@ -21,10 +21,11 @@ from dunelab.deadline import Deadline
 from dunelab.dune.lab import DuneLab
 from dunelab.errors import DunelabError, UsageError
 from dunelab.fidelity import report
+from dunelab.fidelity.catalogue import all_suites, suite_names
 from dunelab.fidelity.model import How, Pair, differences
 from dunelab.fidelity.runner import Boot, Job, Plan, Watcher, run_all
 from dunelab.fidelity.state import State
-from dunelab.fidelity.suites import all_suites, select, suite_names
+from dunelab.fidelity.suites import select
 from dunelab.images.store import Store, find_repo_root
 from dunelab.machine import workdir
 from dunelab.machine.machine import Machine

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,26 +82,6 @@ def guest_file(name: str) -> Path:
     return Path(str(resources.files(__package__))) / "guest" / name
 
 
-@cache
-def _data() -> dict[str, Any]:
-    return tomllib.loads(resources.files(__package__).joinpath("suites.toml").read_text("utf-8"))
-
-
-def all_suites(store: Store) -> dict[str, Suite]:
-    """Every suite by its name, in the order of running; makes nothing yet."""
-    suites: tuple[Suite, ...] = (
-        CPython(_data()["cpython"]),
-        Gnulib(_data()["gnulib"], store),
-        StressNg(_data()["stress-ng"]),
-    )
-    return {suite.name: suite for suite in suites}
-
-
-def suite_names() -> tuple[str, ...]:
-    """The names of all suites."""
-    return tuple(_data())
-
-
 def last_lines(text: str, lines: int = WHY_LINES) -> str:
     """The end of a text, without blank lines."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
@@ -153,12 +131,7 @@ class CPython:
         return (*python, runner, "-v", *also, f"test.{unit.name}")
 
     def read(self, ended: Ended) -> tuple[Test, ...]:
-        tests, running = read_events(ended.events)
-        whole = _whole(ended)
-        if running is not None:
-            tests = (*tests, Test(running, whole.end, whole.why))
-            whole = Test(WHOLE, whole.end, f"in {running}")
-        return (*tests, whole)
+        return read_tests(ended)
 
 
 _LIST_MODULES = """
@@ -201,6 +174,16 @@ def read_events(text: str) -> tuple[tuple[Test, ...], str | None]:
     return tuple(ends.values()), running
 
 
+def read_tests(ended: Ended) -> tuple[Test, ...]:
+    """The ends of a unit's tests, and the unit's own: that of the test it ended in."""
+    tests, running = read_events(ended.events)
+    whole = _whole(ended)
+    if running is not None:
+        tests = (*tests, Test(running, whole.end, whole.why))
+        whole = Test(WHOLE, whole.end, f"in {running}")
+    return (*tests, whole)
+
+
 def _whole(ended: Ended) -> Test:
     """regrtest's statuses 0 to 9 mean that it came to its end."""
     if ended.status == KILLED:
@@ -220,7 +203,7 @@ class Gnulib:
     """gnulib's tests of the C library, a program a unit, in a folder with all of them."""
 
     name = "gnulib"
-    setup = "mkdir -p gnulib && tar -x -f gnulib.tar -C gnulib"
+    setup = "mkdir -p gnulib && tar -x -z -f gnulib.tar.gz -C gnulib"
 
     def __init__(self, data: Mapping[str, Any], store: Store) -> None:
         self._data = data
@@ -228,11 +211,13 @@ class Gnulib:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (self._store.gnulib(),)
+        return (self._store.suite_programs(self.name),)
 
     def units(self, ask: AskGuest) -> tuple[Unit, ...]:
         usual = self._data["usual"]
-        tests = sorted(self._store.gnulib_recipe.tests, key=lambda name: (name not in usual, name))
+        tests = sorted(
+            self._store.suite_recipe(self.name).tests, key=lambda name: (name not in usual, name)
+        )
         seconds = float(self._data["seconds"])
         return tuple(Unit(self.name, name, seconds, name in usual) for name in tests)
 

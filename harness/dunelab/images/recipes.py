@@ -162,21 +162,31 @@ class FullRecipe:
 
 
 @dataclass(frozen=True)
-class GnulibRecipe:
-    """Which of gnulib's tests are built; ``files`` beside the recipe say how."""
+class SuiteRecipe:
+    """Which of a suite's tests are built, from packages or from a source package.
 
+    ``files`` beside the recipe say how.
+    """
+
+    name: str
     suite: str
     packages: tuple[str, ...]
+    source: str
+    upstream: str
     tests: tuple[str, ...]
     files: Path
 
     @classmethod
-    def read(cls, path: Path) -> GnulibRecipe:
-        """From images/gnulib.toml."""
+    def read(cls, path: Path) -> SuiteRecipe:
+        """From images/NAME.toml."""
         table = Table.read(path)
+        source = table.has("source")
         recipe = cls(
+            name=path.stem,
             suite=table.text("suite"),
-            packages=table.texts("packages"),
+            packages=() if source else table.texts("packages"),
+            source=table.text("source") if source else "",
+            upstream=table.text("upstream") if source else "",
             tests=table.texts("tests"),
             files=path.with_suffix(""),
         )

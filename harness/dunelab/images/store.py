@@ -19,7 +19,6 @@ from dunelab.images.builder import Builder, open_builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
 from dunelab.images.disk import RootDisk, root_disk
-from dunelab.images.gnulib import gnulib_tests
 from dunelab.images.iso import boot_iso
 from dunelab.images.kernel import Kernel, drivers_of, open_kernel
 from dunelab.images.kernels import KernelEntry, Matrix
@@ -31,10 +30,11 @@ from dunelab.images.recipes import (
     BochsRecipe,
     BuilderRecipe,
     FullRecipe,
-    GnulibRecipe,
     GuestRecipe,
+    SuiteRecipe,
 )
 from dunelab.images.resolve import Record, Resolver
+from dunelab.images.suites import SuiteBuild
 from dunelab.images.updates import Survey, survey
 from dunelab.spec import GuestImage, ImageKind
 
@@ -45,6 +45,8 @@ MATRIX_FILE = Path("images/kernels.toml")
 _MODULE_SOURCE = Path("src/kmod")
 # What the guests have in their /usr/bin.
 APPS = ("dune-run", "dune-strace")
+# The suites whose programs are compiled here, by the names of their recipes.
+COMPILED_SUITES = ("gnulib", "libuv", "posix")
 
 
 def silent(_: str) -> None:
@@ -116,10 +118,9 @@ class Store:
     def _full_recipe(self) -> FullRecipe:
         return FullRecipe.read(self.repo_root / "images/full.toml")
 
-    @cached_property
-    def gnulib_recipe(self) -> GnulibRecipe:
-        """Which of gnulib's tests are built."""
-        return GnulibRecipe.read(self.repo_root / "images/gnulib.toml")
+    def suite_recipe(self, name: str) -> SuiteRecipe:
+        """Which of a suite's tests are built."""
+        return SuiteRecipe.read(self.repo_root / f"images/{name}.toml")
 
     @cached_property
     def _bochs_recipe(self) -> BochsRecipe:
@@ -263,12 +264,18 @@ class Store:
         entry_code = self.repo_root / "images/plain_boot.S"
         return boot_iso(self.cache, self.builder, image, cmdline, entry_code)
 
-    def gnulib(self) -> Path:
-        """An archive of gnulib's tests."""
-        recipe = self.gnulib_recipe
-        record = self._resolver.packages("gnulib", recipe.suite, recipe.packages)
+    def suite_programs(self, name: str) -> Path:
+        """An archive of the programs of one of ``COMPILED_SUITES``."""
+        recipe = self.suite_recipe(name)
         archive = self._archive(recipe.suite)
-        return gnulib_tests(self.cache, self.builder, archive, recipe, record, self._progress)
+        build = SuiteBuild(self.cache, self.builder, archive, recipe, self._suite_record(recipe))
+        return build.programs(self._progress)
+
+    def _suite_record(self, recipe: SuiteRecipe) -> Record:
+        if recipe.packages:
+            return self._resolver.packages(recipe.name, recipe.suite, recipe.packages)
+        name, upstream = recipe.source, recipe.upstream
+        return self._resolver.source(f"{recipe.name}-source", recipe.suite, name, upstream)
 
     def bochs(self) -> BochsBuild:
         """The emulator: the own build, or the packaged one with the reason."""
@@ -304,8 +311,9 @@ class Store:
             ("guest", self._guest_recipe),
             ("full", self._full_recipe),
             ("bochs-share", self._bochs_recipe),
-            ("gnulib", self.gnulib_recipe),
         ):
             self._resolver.packages(key, recipe.suite, recipe.packages)
         bochs = self._bochs_recipe
         self._resolver.source("bochs-source", bochs.suite, bochs.source, bochs.upstream)
+        for name in COMPILED_SUITES:
+            self._suite_record(self.suite_recipe(name))
