@@ -22,6 +22,7 @@ from dunelab.errors import DunelabError, InfrastructureError
 SUBCOMMANDS: tuple[tuple[str, str], ...] = (
     ("doctor", "measure which engines work here and what is missing"),
     ("build", "build module, library, guest images and emulator into the cache"),
+    ("package", "build the Debian packages and have lintian look at them"),
     ("kernels", "list the kernels of images/kernels.toml"),
     ("matrix", "module and tests over all kernels, one table"),
     ("run", "build, boot, run the acceptance suite, report"),

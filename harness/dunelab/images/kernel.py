@@ -14,13 +14,14 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from dunelab.errors import InfrastructureError
-from dunelab.images.archive import Archive
+from dunelab.images.archive import Archive, Package
 from dunelab.images.cache import Cache
 from dunelab.images.debs import unpack
 from dunelab.images.kernels import KernelEntry
 from dunelab.images.resolve import Record
 
 _BOOT_KINDS = ("linux-image-", "linux-base-", "linux-binary-", "linux-modules-")
+_HEADER_KINDS = ("linux-headers-", "linux-kbuild-")
 _FORMAT = "2"
 
 
@@ -39,6 +40,11 @@ class Kernel:
     def package_version(self) -> str:
         """The version of the package that holds the kernel."""
         return next((p.version for p in self.record.packages if p.name.startswith(_BOOT_KINDS)), "")
+
+    @property
+    def header_packages(self) -> tuple[Package, ...]:
+        """What is installed to build modules for it; none for a kernel of the user's own."""
+        return tuple(p for p in self.record.packages if p.name.startswith(_HEADER_KINDS))
 
     @property
     def gcc_version(self) -> int:

@@ -24,6 +24,7 @@ from dunelab.images.kernel import Kernel, drivers_of, open_kernel
 from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.keys import Keys, open_keys
 from dunelab.images.module import ModuleBuild, build_module
+from dunelab.images.packaging import DebianPackages, debian_packages
 from dunelab.images.programs import ProgramSet, build_programs
 from dunelab.images.qemu_roots import qemu_of
 from dunelab.images.recipes import (
@@ -54,8 +55,13 @@ def silent(_: str) -> None:
 
 
 def find_repo_root(start: Path | None = None) -> Path:
-    """The folder with images/kernels.toml, upwards from ``start``, else from this file."""
-    for origin in [start] if start else [Path.cwd(), Path(__file__).resolve().parent]:
+    """The folder with images/kernels.toml.
+
+    Upwards from ``start``; without one upwards from the current folder, else from this
+    file, else the copy that an installed package has (setup.py makes it).
+    """
+    package = Path(__file__).resolve().parents[1]
+    for origin in [start] if start else [Path.cwd(), package, package / "_tree"]:
         for folder in (origin, *origin.parents):
             if (folder / MATRIX_FILE).is_file():
                 return folder
@@ -130,13 +136,24 @@ class Store:
     def _builder_recipe(self) -> BuilderRecipe:
         return BuilderRecipe.read(self.repo_root / "images/builder.toml")
 
+    @cached_property
+    def _packager_recipe(self) -> BuilderRecipe:
+        return BuilderRecipe.read(self.repo_root / "images/packager.toml")
+
     # -- parts -------------------------------------------------------------------
 
     @cached_property
     def builder(self) -> Builder:
         """The builder root."""
-        recipe = self._builder_recipe
-        record = self._resolver.packages("builder", recipe.suite, recipe.packages)
+        return self._root("builder", self._builder_recipe)
+
+    @cached_property
+    def packager(self) -> Builder:
+        """The root that Debian packages are made in."""
+        return self._root("packager", self._packager_recipe)
+
+    def _root(self, key: str, recipe: BuilderRecipe) -> Builder:
+        record = self._resolver.packages(key, recipe.suite, recipe.packages)
         return open_builder(self.cache, recipe, record, self._archive(recipe.suite), self._progress)
 
     @cached_property
@@ -179,6 +196,12 @@ class Store:
         archive = self._archive(entry.suite)
         return open_kernel(self.cache, archive, entry, self.record(entry), self._progress)
 
+    def header_packages(self, kernel_id: str | None = None) -> list[Path]:
+        """The Debian packages that a user installs to build modules for a kernel."""
+        kernel = self.kernel(kernel_id)
+        suite = self.entry(kernel.id).suite
+        return list(self._archive(suite).fetch(kernel.header_packages).values())
+
     # -- products ----------------------------------------------------------------
 
     def module(self, kernel_id: str | None = None, source: Path | None = None) -> ModuleBuild:
@@ -190,6 +213,10 @@ class Store:
     def programs(self) -> ProgramSet:
         """libdune, its applications and the guest programs."""
         return build_programs(self.cache, self.builder, self.repo_root, self._progress)
+
+    def debian_packages(self) -> DebianPackages:
+        """The module's source for DKMS, the library and dune-run as Debian packages."""
+        return debian_packages(self.cache, self.packager, self.repo_root, self._progress)
 
     def guest_image(
         self,
@@ -308,6 +335,7 @@ class Store:
             self._resolver.kernel(entry)
         for key, recipe in (
             ("builder", self._builder_recipe),
+            ("packager", self._packager_recipe),
             ("guest", self._guest_recipe),
             ("full", self._full_recipe),
             ("bochs-share", self._bochs_recipe),
