@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+import dunelab
 from dunelab.cli.host import recommended_workers, survey_host
 from dunelab.cli.run import EVERYTHING, PROGRAMS, SHORT
 from dunelab.dune.lab import DuneLab
@@ -320,7 +321,7 @@ class MatrixRun:
         digest.text("cell", str(item.cell)).text("suite", self._suite.name)
         digest.text("programs", store.programs().dir.name)
         digest.tree("acceptance", self._root / "harness/acceptance")
-        return digest.tree("harness", self._root / "harness/dunelab").hex()
+        return digest.tree("harness", Path(dunelab.__file__).parent).hex()
 
     def _left(self) -> float | None:
         if self._limit is None:
