@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from dunelab.engines import qemu
+
 GUEST_MIB = 768
 """Host memory to count per guest: 512 MiB of its own and its emulator's."""
 
@@ -53,7 +55,12 @@ def recommended_workers(cores: int, memory_mib: int) -> int:
 def needs(host: Host) -> list[Need]:
     """Everything the bench wants from the machine outside of Python."""
     found = [
-        _tool("qemu-system-x86_64", "engines tcg and kvm", "qemu-system-x86"),
+        Need(
+            qemu.BINARY,
+            "engines tcg and kvm",
+            qemu.find_binary() is not None,
+            None if qemu.find_binary() else qemu.INSTALL,
+        ),
         _tool("setpriv", "emulators that die with the harness", "util-linux"),
         _tool("mmdebstrap", "the builder root", "mmdebstrap"),
     ]

@@ -52,7 +52,7 @@ class KvmEngine:
                 mendable=False,
             )
         if qemu.find_binary() is None:
-            return Availability(False, f"{qemu.BINARY} is not installed", qemu.INSTALL, facts)
+            return Availability(False, qemu.missing(), qemu.INSTALL, facts)
         return Availability(True, verdict.reason, facts=facts)
 
     def command_line(self, spec: MachineSpec) -> str:

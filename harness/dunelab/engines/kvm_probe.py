@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dunelab.engines import kvm_query
+from dunelab.engines.qemu import BINARY, find_binary
 from dunelab.spec import Vendor
 
 DEVICE = Path("/dev/kvm")
@@ -146,7 +147,7 @@ def _try_run(
 def run_argv(rom: Path, accelerator: str, cpu: str) -> list[str]:
     """QEMU with nothing but a CPU, a ROM and a way out."""
     return [
-        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
+        *(find_binary() or BINARY, "-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", "pc", "-accel", accelerator, "-cpu", cpu, "-m", "16M"),
         *("-device", f"isa-debug-exit,iobase={_EXIT_PORT:#x},iosize=0x1", "-bios", str(rom)),
     ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -29,6 +30,9 @@ from dunelab.images.cmdline import kernel_cmdline
 from dunelab.spec import EngineFacts, EngineName, MachineSpec, Unit, Vendor
 
 BINARY = "qemu-system-x86_64"
+VARIABLE = "DUNELAB_QEMU"
+"""Names another QEMU than that on PATH, for whoever has several."""
+
 INSTALL = "apt-get install --no-install-recommends qemu-system-x86"
 
 _FEATURE_WARNING = re.compile(r"^.*(?:doesn't|does not) support requested feature.*$", re.MULTILINE)
@@ -37,8 +41,14 @@ _CPU_FLAG = {Vendor.AMD: "svm", Vendor.INTEL: "vmx"}
 
 
 def find_binary() -> str | None:
-    """The QEMU system emulator on PATH."""
-    return shutil.which(BINARY)
+    """The QEMU system emulator: what ``DUNELAB_QEMU`` names, else the one on PATH."""
+    return shutil.which(os.environ.get(VARIABLE) or BINARY)
+
+
+def missing() -> str:
+    """Why there is no QEMU."""
+    named = os.environ.get(VARIABLE)
+    return f"{VARIABLE}={named} is no program" if named else f"{BINARY} is not installed"
 
 
 def qemu_version(binary: str) -> str:
@@ -56,14 +66,15 @@ def require_binary(engine: EngineName) -> str:
     """The path of QEMU, or the error that says how to get it."""
     found = find_binary()
     if found is None:
-        raise EngineUnavailable(f"engine {engine}: {BINARY} is not installed", next_command=INSTALL)
+        raise EngineUnavailable(f"engine {engine}: {missing()}", next_command=INSTALL)
     return found
 
 
 def command_line(spec: MachineSpec) -> str:
     """What ``start`` would run, with the console on the terminal."""
     cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
-    return shell_text(qemu_argv(spec, cmdline=cmdline, wiring=Wiring()))
+    binary = os.environ.get(VARIABLE) or BINARY
+    return shell_text(qemu_argv(spec, cmdline=cmdline, wiring=Wiring(), binary=binary))
 
 
 def saved_state_key(spec: MachineSpec) -> str:

@@ -28,7 +28,7 @@ class TcgEngine:
             return Availability(False, f"{NO_VTX}; use bochs", USE_BOCHS, mendable=False)
         binary = qemu.find_binary()
         if binary is None:
-            return Availability(False, f"{qemu.BINARY} is not installed", qemu.INSTALL)
+            return Availability(False, qemu.missing(), qemu.INSTALL)
         version = qemu.qemu_version(binary)
         return Availability(True, f"QEMU {version}", facts={"binary": binary, "version": version})
 
