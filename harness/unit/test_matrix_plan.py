@@ -10,7 +10,7 @@ from dunelab.errors import UsageError
 from dunelab.images.kernels import KernelEntry, Lost
 from dunelab.matrix.budget import choose, parse_duration
 from dunelab.matrix.model import Verdict
-from dunelab.matrix.plan import Planned, github_plan, lost_rows, plan_cells
+from dunelab.matrix.plan import Planned, github_plan, lost_rows, plan_cells, plan_lines
 from dunelab.spec import EngineName, Vendor
 
 EMULATORS = {Vendor.AMD: EngineName.TCG, Vendor.INTEL: EngineName.BOCHS}
@@ -76,6 +76,12 @@ def test_github_gets_a_command_per_cell() -> None:
         "dunelab matrix --kernel k5.10 --vendor amd --suite run"
     )
     assert len(plan["include"]) == 2 * len(ENTRIES)
+
+
+def test_other_machines_get_a_line_per_cell() -> None:
+    lines = plan_lines(plan_cells(ENTRIES, EMULATORS), "run").splitlines()
+    assert lines[0] == "k5.10 amd run"
+    assert len(set(lines)) == 2 * len(ENTRIES)
 
 
 def test_a_plan_may_have_a_budget(capsys: pytest.CaptureFixture[str]) -> None:

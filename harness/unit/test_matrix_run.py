@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_cells_run_side_by_side_and_say_how_they_ended(
     report = ended[work[0][0]]
     assert report is not None
     assert report.verdict is Verdict.INFRASTRUCTURE
+    assert report.host == socket.gethostname()
     assert "pytest ended with 3" in report.cause
     assert (tmp_path / "p" / LOG).read_text() == "hello\n"
     assert said[0] == "tcg-amd-k5 starts, 1 cells wait"
@@ -252,3 +254,19 @@ def test_runs_of_several_machines_make_one_table() -> None:
     assert both.seconds == 99.0
     assert [cell.verdict for cell in both.cells if cell.cell == str(CELL)] == [Verdict.PASS]
     assert len(both.cells) == 4
+
+
+def test_only_where_several_machines_ran_cells_is_it_said_which() -> None:
+    first = replace(WHOLE, suite="all", cells=(), builds=(BROKEN,))
+    cells = (replace(REPORT, host="far-a"), replace(WHOLE.cells[2], host="far-b"), WHOLE.cells[3])
+    both = merge([first, replace(WHOLE, cells=cells)])
+    # What only built says nothing of a suite.
+    assert both.suite == "run"
+    assert merge([first]).suite == "all"
+    text = markdown(both)
+    assert "| cause | host |" in text
+    assert "| t: BUG: <a> \\| b | far-b |" in text
+    assert "<td>far-a" in html_page(both)
+    one = replace(WHOLE, cells=tuple(replace(cell, host="far-a") for cell in WHOLE.cells))
+    assert "far-a" not in markdown(one)
+    assert "host" not in markdown(WHOLE)

@@ -33,7 +33,7 @@ from dunelab.matrix.model import (
     Verdict,
     exit_status,
 )
-from dunelab.matrix.plan import Planned, github_plan, lost_rows, plan_cells
+from dunelab.matrix.plan import Planned, github_plan, lost_rows, plan_cells, plan_lines
 from dunelab.matrix.record import DOCUMENT, Record, cell_runs, merge, read_report
 from dunelab.matrix.report import (
     build_lines,
@@ -144,7 +144,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"whose results {kcidb.FILE} says they are, a-z, 0-9 and _ (default: {kcidb.ORIGIN})",
     )
     output.add_argument(
-        "--plan", choices=["github"], help="print the cells as a CI's dynamic matrix; do nothing"
+        "--plan",
+        choices=["github", "lines"],
+        help="print the cells for other machines, and do nothing: as a CI's dynamic matrix, or as "
+        "a line each of kernel, vendor and suite",
     )
     output.add_argument(
         "--from",
@@ -170,7 +173,11 @@ def run(args: argparse.Namespace) -> int:
     entries = [lab.store.entry(kernel) for kernel in args.kernel or ()]
     chosen = entries or list(lab.store.matrix.kernels)
     if args.plan:
-        print(json.dumps(github_plan(_plan_elsewhere(args, chosen, say), suite.name), indent=1))
+        plan = _plan_elsewhere(args, chosen, say)
+        if args.plan == "lines":
+            print(plan_lines(plan, suite.name), end="")
+        else:
+            print(json.dumps(github_plan(plan, suite.name), indent=1))
         return 0
     run_ = MatrixRun(args, lab, root, suite, chosen, whole=not entries)
     return _finish(run_.report(), args, [run_.record.folder], run_.record)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -176,7 +177,9 @@ class CellRunner:
         with contextlib.suppress(FileNotFoundError):
             results = read_results(job.folder / RESULTS_FILE).results
         report = replace(
-            judge(job.planned.cell, results, status, job.folder), seconds=round(seconds, 1)
+            judge(job.planned.cell, results, status, job.folder),
+            seconds=round(seconds, 1),
+            host=socket.gethostname(),
         )
         said = f"{report.verdict}, {report.passed} passed, {seconds:.0f} s"
         self._progress(f"{job.planned.cell}: {said}{': ' * bool(report.cause)}{report.cause}")

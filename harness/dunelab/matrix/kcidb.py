@@ -85,7 +85,12 @@ def _tests(
     cell: CellReport, run: Run | None, build: str, report: MatrixReport, origin: str
 ) -> list[dict[str, Any]]:
     """The cell as a whole, then its tests, which lie below it in the tree of paths."""
-    environment = {"vendor": cell.vendor, "kernel": cell.kernel, "release": cell.release}
+    environment = {
+        "vendor": cell.vendor,
+        "kernel": cell.kernel,
+        "release": cell.release,
+        "host": cell.host,
+    }
     whole = {
         "id": f"{build}/{cell.cell}",
         "origin": origin,

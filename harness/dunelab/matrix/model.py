@@ -93,7 +93,8 @@ class BuildReport:
 class CellReport:
     """One cell's row in the table.
 
-    ``cause`` is the first failure, the splat's title, or why it was not run.
+    ``cause`` is the first failure, the splat's title, or why it was not run; ``host`` the
+    name of the machine that ran it.
     """
 
     kernel: str
@@ -108,6 +109,7 @@ class CellReport:
     seconds: float = 0.0
     evidence: str = ""
     from_before: bool = False
+    host: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "verdict": str(self.verdict)}

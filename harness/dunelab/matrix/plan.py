@@ -72,6 +72,11 @@ def lost_rows(lost: Sequence[Lost]) -> tuple[CellReport, ...]:
     )
 
 
+def plan_lines(planned: Sequence[Planned], suite: str) -> str:
+    """A line per cell, kernel, vendor and suite: for what gives work to other machines."""
+    return "".join(f"{item.cell.kernel} {item.cell.vendor} {suite}\n" for item in planned)
+
+
 def github_plan(planned: Sequence[Planned], suite: str) -> dict[str, Any]:
     """A dynamic matrix for GitHub Actions: ``strategy.matrix`` of a later job.
 

@@ -90,8 +90,10 @@ def merge(reports: list[MatrixReport]) -> MatrixReport:
                 cells[key] = cell
     builds = {build.kernel: build for report in reports for build in report.builds}
     first = reports[0]
+    # One that only built says nothing about a suite.
+    ran = [report for report in reports if any(cell.cell for cell in report.cells)]
     return MatrixReport(
-        suite=", ".join(dict.fromkeys(report.suite for report in reports)),
+        suite=", ".join(dict.fromkeys(report.suite for report in ran or reports)),
         started=min(report.started for report in reports),
         seconds=max(report.seconds for report in reports),
         commit=first.commit,

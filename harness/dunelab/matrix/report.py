@@ -18,6 +18,8 @@ from dunelab.results.github import Annotation, split_place
 from dunelab.results.report import write_atomically
 
 HEADINGS = ("kernel", "release", "vendor", "cell", "verdict", "passed", "failed", "s", "cause")
+HOST = "host"
+"""A column more, where several machines ran the cells."""
 BUILD_FILE = "Kbuild"
 """Stands for the module as a whole, where a break has no line of its own."""
 
@@ -37,7 +39,13 @@ _CSS = (
 )
 
 
-def row(cell: CellReport) -> tuple[str, ...]:
+def headings(report: MatrixReport) -> tuple[str, ...]:
+    """The table's columns."""
+    hosts = {cell.host for cell in report.cells if cell.host}
+    return (*HEADINGS, HOST) if len(hosts) > 1 else HEADINGS
+
+
+def row(cell: CellReport, columns: Sequence[str] = HEADINGS) -> tuple[str, ...]:
     """A cell as its row's texts."""
     ran = cell.verdict is not Verdict.NOT_RUN
     return (
@@ -50,6 +58,7 @@ def row(cell: CellReport) -> tuple[str, ...]:
         str(cell.failed) if ran else "",
         f"{cell.seconds:.0f}" if ran else "",
         cell.cause,
+        *((cell.host,) if HOST in columns else ()),
     )
 
 
@@ -103,10 +112,11 @@ def build_lines(builds: Sequence[BuildReport]) -> list[str]:
 def terminal_table(report: MatrixReport) -> Table:
     """The table for a terminal."""
     table = Table(title=f"matrix: {summary(report)}", title_justify="left")
-    for heading in HEADINGS:
+    columns = headings(report)
+    for heading in columns:
         table.add_column(heading, justify="right" if heading in ("passed", "failed", "s") else None)  # type: ignore[arg-type]
     for cell in report.cells:
-        table.add_row(*row(cell), style=_STYLE[cell.verdict])
+        table.add_row(*row(cell, columns), style=_STYLE[cell.verdict])
     return table
 
 
@@ -132,7 +142,8 @@ def markdown(report: MatrixReport) -> str:
     rows = map_rows(report.builds)
     if rows:
         parts.append("## What the module breaks on\n\n" + _markdown_table(MAP_HEADINGS, rows))
-    parts.append(_markdown_table(HEADINGS, [row(cell) for cell in report.cells]))
+    columns = headings(report)
+    parts.append(_markdown_table(columns, [row(cell, columns) for cell in report.cells]))
     return "\n".join(parts)
 
 
@@ -156,8 +167,9 @@ def html_page(report: MatrixReport) -> str:
     if rows:
         parts.append("<h2>What the module breaks on</h2>")
         parts.append(_html_table(MAP_HEADINGS, [("", texts) for texts in rows]))
-    styled = [(cell.verdict.value.replace(" ", "-"), row(cell)) for cell in report.cells]
-    parts.append(_html_table(HEADINGS, styled))
+    columns = headings(report)
+    styled = [(cell.verdict.value.replace(" ", "-"), row(cell, columns)) for cell in report.cells]
+    parts.append(_html_table(columns, styled))
     return "\n".join(parts) + "\n"
 
 
