@@ -42,7 +42,33 @@ def test_a_dead_owner_is_swept_but_not_its_evidence(tmp_path: Path) -> None:
 
 def test_a_reused_process_id_is_no_owner(tmp_path: Path) -> None:
     folder = workdir.create("a", tmp_path)
-    (folder / ".owner").write_text(f"{workdir._identity(1).split()[0]} 1")
+    (folder / ".owner").write_text(f"{workdir._identity(1).split()[0]} 1 {workdir._namespace()}")
+    assert workdir.sweep(tmp_path) == [folder]
+
+
+def test_an_owner_in_another_namespace_may_live(tmp_path: Path) -> None:
+    """Seen from there, no process of ours is there: a container must not sweep our folders."""
+    folder = workdir.create("a", tmp_path)
+    owner = folder / ".owner"
+    pid, started, namespace = owner.read_text().split()
+    owner.write_text(f"{pid} 1 pid:[1]")
+    assert workdir.sweep(tmp_path) == []
+    owner.write_text(f"{pid} {started} {namespace}")
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom dunelab.machine import workdir\n"
+        "print(workdir.sweep(Path(sys.argv[1])))\n"
+    )
+    inside = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    inside += ["--pid", "--fork", "--mount-proc", sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode == 0:
+        assert done.stdout == "[]\n"
+    else:
+        assert "unshare" in done.stderr, done.stderr
+    assert folder.exists()
+    month_ago = time.time() - 30 * 86400
+    owner.write_text(f"{pid} 1 pid:[1]")
+    os.utime(owner, (month_ago, month_ago))
     assert workdir.sweep(tmp_path) == [folder]
 
 

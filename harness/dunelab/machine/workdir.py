@@ -2,8 +2,10 @@
 """Private folders of running machines: removed after success, kept after failure.
 
 A folder names its owner (process id and start time, so that a reused id is no
-owner).  Folders of dead owners were left by ``kill -9`` and are swept by the
-next run; those kept on purpose as evidence carry a marker and stay for a week.
+owner, and the namespace that the id is one of).  Folders of dead owners were left
+by ``kill -9`` and are swept by the next run; those kept on purpose as evidence
+carry a marker and stay for a week.  Of an owner in another namespace, a container
+that shares the folder, nobody here can tell whether it lives: it gets a week too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 _OWNER = ".owner"
 _KEPT = ".kept"
+_WORDS = 3
 _EVIDENCE_SECONDS = 7 * 86400.0
 
 
@@ -37,7 +40,7 @@ def create(name: str, base: Path | None = None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
     # Renamed into place: a sweep by another process sees a whole owner or none.
     draft = folder / f"{_OWNER}.draft"
-    draft.write_text(_identity(os.getpid()))
+    draft.write_text(f"{_identity(os.getpid())} {_namespace()}")
     draft.replace(folder / _OWNER)
     return folder
 
@@ -68,12 +71,26 @@ def _abandoned(owner: Path) -> bool:
     kept = owner.with_name(_KEPT)
     try:
         if kept.exists():
-            return time.time() - kept.stat().st_mtime > _EVIDENCE_SECONDS
-        identity = owner.read_text()
+            return _is_old(kept)
+        words = owner.read_text().split()
+        if len(words) != _WORDS:
+            # Half written by who lives, or in the words of another version.
+            return bool(words) and _is_old(owner)
+        pid, started, namespace = words
+        if namespace != _namespace():
+            return _is_old(owner)
     except OSError:
         return False  # another process sweeps at the same time
-    pid = identity.partition(" ")[0]
-    return pid.isdecimal() and identity != _identity(int(pid))
+    return pid.isdecimal() and f"{pid} {started}" != _identity(int(pid))
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _EVIDENCE_SECONDS
+
+
+def _namespace() -> str:
+    """The namespace that this process's ids are ids of."""
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _identity(pid: int) -> str:
