@@ -167,6 +167,8 @@ def _serve(
         f"ListenAddress {address}\nHostKey {folder / 'server'}\n"
         f"AuthorizedKeysFile {folder / 'client.pub'}\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nPermitRootLogin prohibit-password\nPidFile none\n"
+        # Where machines' folders go: /run is each one's own.
+        "SetEnv XDG_RUNTIME_DIR=/run\n"
     )
     argv = ["ip", "netns", "exec", space, "unshare", "--uts", "--mount", "--pid", "--fork"]
     argv += ["--kill-child", "--mount-proc", "sh", "-c", SERVE, "serve", name]
