@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from dunelab.cli.session import progress_on_stderr
 from dunelab.errors import UsageError
+from dunelab.images.lost import Check
 from dunelab.images.store import MATRIX_FILE, Store
 from dunelab.images.updates import Survey, add_entries
 
@@ -35,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --update: add an entry to images/kernels.toml for each series without one",
     )
+    parser.add_argument(
+        "--lost",
+        action="store_true",
+        help="for the kernels that have no headers: whether their images export what the module "
+        "imports that is built for the nearest others (needs the network the first time)",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -44,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
         store = Store.open(report, refresh=args.refresh)
         if args.write and not args.update:
             raise UsageError("--write goes with --update", next_command="dunelab kernels --update")
+        if args.lost:
+            print_checks(list(store.check_lost()))
+            return 0
         if args.update:
             found = store.survey()
             print_survey(found)
@@ -65,6 +76,24 @@ def run(args: argparse.Namespace) -> int:
     for lost in store.matrix.lost:
         console.print(f"not here: {', '.join(lost.series)}: {lost.reason}", markup=False)
     return 0
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """A line per lost kernel and build of the module."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("series", "image", "module for", "imports", "not exported", "for KVM alone"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        missing = check.drift
+        table.add_row(
+            check.series,
+            check.release,
+            check.built_for,
+            str(missing.wanted),
+            ", ".join(missing.gone) or "none",
+            ", ".join(missing.reserved) or "none",
+        )
+    Console().print(table)
 
 
 def print_survey(found: Survey) -> None:

@@ -7,7 +7,7 @@ Asking twice is cheap; asking from several processes at once is safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from dunelab.images.builder import Builder, open_builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
 from dunelab.images.disk import RootDisk, root_disk
+from dunelab.images.exports import drift, imports
 from dunelab.images.iso import boot_iso
 from dunelab.images.kernel import Kernel, drivers_of, open_kernel
 from dunelab.images.kernels import KernelEntry, Matrix
 from dunelab.images.keys import Keys, open_keys
+from dunelab.images.lost import Check, exports_of, neighbours, newest_image
 from dunelab.images.module import ModuleBuild, build_module
 from dunelab.images.packaging import DebianPackages, debian_packages
 from dunelab.images.programs import ProgramSet, build_programs
@@ -323,6 +325,21 @@ class Store:
         """The QEMU of a Debian suite, as a program that runs on this host."""
         exclude = self._builder_recipe.exclude
         return qemu_of(self.cache, self._resolver, suite, exclude, self._progress)
+
+    def check_lost(self) -> Iterator[Check]:
+        """What the module would miss on the kernels that nothing can be built for."""
+        wanted: dict[str, tuple[str, ...]] = {}
+        for series in (name for group in self.matrix.lost for name in group.series):
+            near = neighbours(self.matrix.kernels, series)
+            # Backports are where a series was that is in no release.
+            archive = self._archive(near[-1].suite)
+            image = newest_image(archive, archive.control, series)
+            self._progress(f"image of {image.release}")
+            given = exports_of(self.cache, archive, image)
+            for entry in near:
+                if entry.id not in wanted:
+                    wanted[entry.id] = imports(self.module(entry.id).path_stripped.read_bytes())
+                yield Check(series, image.release, entry.id, drift(wanted[entry.id], given))
 
     def survey(self) -> Survey:
         """What the archive offers that is not on record; changes nothing."""
