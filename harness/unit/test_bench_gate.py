@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dunelab.bench import baseline, gate
+from dunelab.bench.annotate import of_verdicts
 from dunelab.bench.baseline import Baseline, Entry
 from dunelab.errors import UsageError
 from dunelab.images.builder import package_version
@@ -199,3 +200,29 @@ def test_this_trees_baselines_are_legible() -> None:
         assert found.cell == path.stem
         assert found.metrics
         assert found.to_toml() == path.read_text()
+
+
+def test_what_moved_is_an_annotation_at_its_baseline(tmp_path: Path) -> None:
+    folder = tmp_path / "ci/baselines"
+    gate.accept(run_of(metric("a", 100), metric("b", 100), commit="aaaa"), folder, "because")
+    (file,) = folder.iterdir()
+    lines = file.read_text().splitlines()
+    place = lines.index(next(line for line in lines if line.startswith('"a"'))) + 1
+    moved = gate.judge(run_of(metric("a", 900)), folder)
+    found = [str(item) for item in of_verdicts(moved, folder, tmp_path)]
+    assert found[0].startswith(f"::error file=ci/baselines/{file.name},line={place},")
+    assert "dearer" in found[0]
+    assert "it was not measured" in found[1]
+    elsewhere = replace(ON, kernel_package="9")
+    (said,) = of_verdicts(
+        gate.judge(run_of(metric("a", 1), on=elsewhere), folder), folder, tmp_path
+    )
+    assert str(said).startswith(f"::warning file=ci/baselines/{file.name},line=1,")
+    assert "NOT COMPARED" in said.text
+    (said,) = of_verdicts(
+        gate.judge(run_of(metric("a", 1)), tmp_path / "x"), tmp_path / "x", tmp_path
+    )
+    assert said.level == "error"
+    assert "no baseline" in said.text
+    same = run_of(metric("a", 100), metric("b", 100))
+    assert not of_verdicts(gate.judge(same, folder), folder, tmp_path)

@@ -102,11 +102,17 @@ def check_cell(found: Measured, baseline: Baseline | None, head: str | None) -> 
     )
 
 
+def judge(run: Run, folder: Path) -> list[CellVerdict]:
+    """Hold each cell of a run that can be gated against the baselines in ``folder``."""
+    cells, _ = baselines.measured(run.results)
+    head = run.header.git_commit
+    return [check_cell(found, baselines.read(folder, found.cell), head) for found in cells]
+
+
 def check(run: Run, folder: Path) -> tuple[bool, list[str]]:
     """Hold a run against the baselines in ``folder``: whether it passes, and the text."""
-    cells, recorded = baselines.measured(run.results)
-    head = run.header.git_commit
-    verdicts = [check_cell(found, baselines.read(folder, found.cell), head) for found in cells]
+    _, recorded = baselines.measured(run.results)
+    verdicts = judge(run, folder)
     lines = [line for verdict in verdicts for line in verdict.lines()]
     lines += [
         f"gate: {place.cell} ({place.accelerator}): {place.unit} recorded, not gated"

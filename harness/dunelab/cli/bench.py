@@ -14,12 +14,14 @@ import json
 from pathlib import Path
 
 from dunelab.bench import baseline, gate
+from dunelab.bench.annotate import of_verdicts
 from dunelab.bench.rows import read_specs, tables
 from dunelab.bench.svg import plot
 from dunelab.bench.table import text_table
 from dunelab.cli import suite
 from dunelab.errors import InfrastructureError, UsageError
 from dunelab.images.store import find_repo_root
+from dunelab.results import github
 from dunelab.results.report import read_results, render, write_atomically
 from dunelab.results.schema import Outcome, Run
 from dunelab.spec import EngineName
@@ -163,5 +165,8 @@ def _judge(args: argparse.Namespace, results: Run, status: int) -> int:
     if args.check:
         passed, lines = gate.check(results, folder)
         print("\n".join(lines))
+        if github.wanted():
+            verdicts = gate.judge(results, folder)
+            print(github.lines(of_verdicts(verdicts, folder, find_repo_root())), end="")
         return status or (0 if passed else FAILED)
     return status

@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="build this kernel module instead of src/kmod",
     )
+    parser.add_argument(
+        "--qemu",
+        metavar="SUITE",
+        help="make the QEMU of a Debian suite (bullseye, trixie, sid) and print its path, for "
+        "DUNELAB_QEMU; nothing else",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -61,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
     """Build, then print one line per product."""
     with progress_on_stderr(args.quiet) as report:
         store = Store.open(report, module_source=args.module.resolve() if args.module else None)
+        if args.qemu is not None:
+            print(store.qemu(args.qemu))
+            return 0
         rows = list(_build(store, args))
     Console().print(_table(rows))
     return 0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from dunelab.cli.matrix import console
 from dunelab.cli.session import progress_on_stderr
 from dunelab.errors import UsageError
 from dunelab.images.lost import Check
@@ -93,7 +94,7 @@ def print_checks(checks: Sequence[Check]) -> None:
             ", ".join(missing.gone) or "none",
             ", ".join(missing.reserved) or "none",
         )
-    Console().print(table)
+    console().print(table)
 
 
 def print_survey(found: Survey) -> None:

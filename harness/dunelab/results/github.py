@@ -16,6 +16,8 @@ from pathlib import Path
 
 from dunelab.results.schema import Outcome, TestResult
 
+ERROR, WARNING = "error", "warning"
+
 _SWITCH = "GITHUB_ACTIONS"
 _LONGEST = 4000
 # Behind a frame of a splat, as symbols.annotate() writes it.
@@ -26,17 +28,18 @@ _BAD = (Outcome.FAILED, Outcome.GUEST_DIED, Outcome.INFRASTRUCTURE)
 
 @dataclass(frozen=True)
 class Annotation:
-    """An error at a line of the tree; ``file`` is relative to the tree's root."""
+    """An error, or a warning, at a line of the tree; ``file`` is relative to the tree's root."""
 
     file: str
     line: int
     title: str
     text: str
+    level: str = ERROR
 
     def __str__(self) -> str:
         """The workflow command, on one line."""
         properties = f"file={_property(self.file)},line={self.line},title={_property(self.title)}"
-        return f"::error {properties}::{_data(self.text[:_LONGEST])}"
+        return f"::{self.level} {properties}::{_data(self.text[:_LONGEST])}"
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
