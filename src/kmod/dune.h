@@ -41,6 +41,7 @@
 #define DUNE_WINDOW_SIZE	BIT_ULL(DUNE_WINDOW_SHIFT)
 #define DUNE_HVA_LIMIT		((1ULL << 47) - 4096)	/* user half, 4-level */
 #define DUNE_MAX_GPA_BITS	42		/* 4096 windows are enough */
+#define DUNE_NO_TABLE		(~0UL)
 #define DUNE_INSN_SKIP		0xff
 #define DUNE_EVENT_EXCEPTION	3		/* SDM 24.8.3 and APM 15.20 agree */
 /* Exceptions with an error code: #DF #TS #NP #SS #GP #PF #AC (SDM table 6-1, APM table 8-1) */
@@ -72,7 +73,10 @@ struct dune_vm {
 	spinlock_t mmu_lock;
 	u64 *root;
 	int levels;			/* 4, or 5 on SVM under a 5-level host */
-	unsigned int inv_active;	/* mmu_lock: invalidations under way */
+	/* mmu_lock: the table of 4 KiB entries used last, its 2 MiB or DUNE_NO_TABLE */
+	u64 *recent;
+	unsigned long recent_hva;	/* hva >> PMD_SHIFT */
+	atomic_t inv_active;		/* invalidations under way; up under mmu_lock */
 	unsigned long inv_start, inv_end;	/* mmu_lock: what they cover */
 	wait_queue_head_t inv_wait;	/* faults that wait for one to end */
 	atomic64_t tlb_gen;		/* bumped whenever entries were removed */

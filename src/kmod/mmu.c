@@ -9,11 +9,13 @@
  *   fault:       mmu_lock; if no invalidation of that address is under way,
  *                read the mm's entry and install; unlock
  *   invalidate:  mmu_lock; inv_active++; remove entries; flush; unlock; the
- *                mm changes its tables; mmu_lock; inv_active--
+ *                mm changes its tables; inv_active--
  *
  * So what a fault reads stays true until somebody who takes mmu_lock removes
- * the copy.  Where the mm's tables allow no such access the mm's own fault
- * handler is asked, without mmu_lock, and the tables are read again.
+ * the copy, and whoever sees inv_active go down sees the mm's new tables.
+ * Where the mm's tables allow no such access, which is looked at without
+ * mmu_lock first, the mm's own fault handler is asked, and the tables are read
+ * again.
  *
  * Flushing: bump tlb_gen, then interrupt every CPU in vm->running and wait.
  * A vCPU sets its bit before it reads tlb_gen, so it either sees the new
@@ -36,9 +38,10 @@
 
 /* What the mm's tables say about one address. */
 struct mmu_page {
-	u64 pfn;
+	u64 pa;
 	u32 access;
 	int level;		/* of the leaf */
+	bool special;		/* it may have no struct page: no RAM */
 };
 
 static inline int level_shift(int level)
@@ -148,7 +151,7 @@ static bool zap(u64 *table, int level, u64 gpa, u64 end)
 
 bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long end)
 {
-	unsigned long gib;
+	unsigned long gib = start >> DUNE_WINDOW_SHIFT, last = (end - 1) >> DUNE_WINDOW_SHIFT;
 	void *entry;
 	bool any = false;
 
@@ -156,8 +159,12 @@ bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long 
 	if (start >= end)
 		return false;
 
-	xa_for_each_range(&vm->by_hva, gib, entry, start >> DUNE_WINDOW_SHIFT,
-			  (end - 1) >> DUNE_WINDOW_SHIFT) {
+	/* In a window both addresses of a page end in the same bits. */
+	if (start >> PMD_SHIFT == vm->recent_hva && (end - 1) >> PMD_SHIFT == vm->recent_hva) {
+		any = zap(vm->recent, 1, start, end);
+		goto out;
+	}
+	for (; gib <= last && (entry = xa_find(&vm->by_hva, &gib, last, XA_PRESENT)); gib++) {
 		u64 hva = (u64)gib << DUNE_WINDOW_SHIFT;
 		u64 gpa = (u64)xa_to_value(entry) << DUNE_WINDOW_SHIFT;
 		u64 from = max_t(u64, start, hva) - hva;
@@ -165,6 +172,7 @@ bool dune_mmu_invalidate(struct dune_vm *vm, unsigned long start, unsigned long 
 
 		any |= zap(vm->root, vm->levels, gpa + from, gpa + to);
 	}
+out:
 	if (any)
 		flush_all(vm);
 	return any;
@@ -178,72 +186,56 @@ static bool fetchable(u64 flags, u32 access)
 }
 
 /*
- * What the mm maps at @hva, if that allows @access.  Nobody takes it away
- * while mmu_lock is held and no invalidation is under way; IRQs off keep the
- * tables from being freed (they are freed by IPI or RCU, as for GUP-fast).
+ * What the mm maps at @hva, if that allows @access, read as the CPU would
+ * (SDM 4.5, APM 5.3).  Nobody takes it away while mmu_lock is held and no
+ * invalidation is under way; IRQs off keep the tables from being freed (they
+ * are freed by IPI or RCU, as for GUP-fast).
  *
  * A guest's writes leave no trace in the mm's entry, so only one that is dirty
  * already is writable; the mm's fault handler makes it so.
  */
-static bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access, struct mmu_page *p)
+static __always_inline bool read_mm(struct mm_struct *mm, unsigned long hva, u32 access,
+				    struct mmu_page *p)
 {
-	pte_t leaf = __pte(0);	/* rights and dirty bit have one place on all levels */
-	unsigned long flags;
-	pgd_t *pgd;
-	p4d_t *p4d;
-	pud_t *pud, pudv;
-	pmd_t *pmd, pmdv;
+	u64 *table = (u64 *)mm->pgd, e;
+	int level = pgtable_l5_enabled() ? 5 : 4;
+	pte_t leaf;	/* rights and dirty bit have one place on all levels */
 	bool write;
 
-	local_irq_save(flags);
-	pgd = pgd_offset(mm, hva);
-	if (pgd_none(READ_ONCE(*pgd)))
-		goto out;
-	p4d = p4d_offset(pgd, hva);
-	if (p4d_none(READ_ONCE(*p4d)))
-		goto out;
-	pud = pud_offset(p4d, hva);
-	pudv = READ_ONCE(*pud);
-	if (!pud_present(pudv))
-		goto out;
-	if (pud_leaf(pudv)) {
-		leaf = __pte(pud_val(pudv));
-		p->pfn = pud_pfn(pudv) + ((hva & ~PUD_MASK) >> PAGE_SHIFT);
-		p->level = 3;
-		goto out;
+	local_irq_disable();
+	for (;; level--) {
+		e = READ_ONCE(*entry_at(table, hva, level));
+		if (level == 1 || (e & (_PAGE_PRESENT | _PAGE_PSE)) != _PAGE_PRESENT)
+			break;
+		table = __va(e & PTE_PFN_MASK);
 	}
-	pmd = pmd_offset(pud, hva);
-	pmdv = READ_ONCE(*pmd);
-	if (!pmd_present(pmdv))
-		goto out;
-	if (pmd_leaf(pmdv)) {
-		leaf = __pte(pmd_val(pmdv));
-		p->pfn = pmd_pfn(pmdv) + ((hva & ~PMD_MASK) >> PAGE_SHIFT);
-		p->level = 2;
-		goto out;
-	}
-	leaf = READ_ONCE(*pte_offset_kernel(&pmdv, hva));
-	p->pfn = pte_pfn(leaf);
-	p->level = 1;
-out:
-	local_irq_restore(flags);
+	local_irq_enable();
+	if (!(e & _PAGE_PRESENT))
+		return false;
+	leaf = __pte(e);
 	write = pte_dirty(leaf) && pte_access_permitted(leaf, true);
+	p->pa = (e & PTE_PFN_MASK & -level_size(level)) | (hva & (level_size(level) - 1));
+	p->level = level;
+	p->special = level > 1 || pte_special(leaf);
 	p->access = DUNE_ACCESS_READ | (write ? DUNE_ACCESS_WRITE : 0) |
 		    (pte_exec(leaf) ? DUNE_ACCESS_EXEC : 0);
-	return (pte_access_permitted(leaf, false) || fetchable(pte_flags(leaf), access)) &&
+	return (pte_access_permitted(leaf, false) || fetchable(e, access)) &&
 	       !(access & ~p->access & (DUNE_ACCESS_WRITE | DUNE_ACCESS_EXEC));
 }
 
-/* Copy @p for @gpa.  The cache holds enough pages. */
-static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa, struct mmu_page *p)
+/* Copy @p for @hva at @gpa.  The cache holds enough pages. */
+static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, unsigned long hva, u64 gpa,
+		    struct mmu_page *p)
 {
-	int level = min(p->level, dune_ops->max_map_level);
+	int level = min(p->level, dune_ops->max_map_level), l = vm->levels;
 	u64 *table = vm->root, *victim = NULL, *e;
-	u64 pa = (p->pfn << PAGE_SHIFT) & ~(level_size(level) - 1);
 	bool flush = false;
-	int l;
 
-	for (l = vm->levels; ; l--) {
+	if (level == 1 && vm->recent_hva == hva >> PMD_SHIFT) {
+		table = vm->recent;
+		l = 1;
+	}
+	for (;; l--) {
 		e = entry_at(table, gpa, l);
 		if (l == level)
 			break;
@@ -257,11 +249,16 @@ static void install(struct dune_vm *vm, struct dune_mmu_cache *cache, u64 gpa, s
 		table = entry_table(*e);
 	}
 
-	if (*e && !is_leaf(*e, level)) {
+	if (level == 1) {
+		vm->recent_hva = hva >> PMD_SHIFT;
+		vm->recent = table;
+	} else if (*e && !is_leaf(*e, level)) {
 		victim = entry_table(*e);
+		vm->recent_hva = DUNE_NO_TABLE;
 		flush = true;
 	}
-	WRITE_ONCE(*e, dune_ops->make_leaf(pa, p->access, level, !pfn_valid(p->pfn)));
+	WRITE_ONCE(*e, dune_ops->make_leaf(p->pa & -level_size(level), p->access, level,
+					   p->special && !pfn_valid(p->pa >> PAGE_SHIFT)));
 
 	if (flush)
 		flush_all(vm);
@@ -320,21 +317,17 @@ static int ask_mm(struct mm_struct *mm, unsigned long hva, u32 access)
 	return fault & VM_FAULT_ERROR ? -EFAULT : 0;
 }
 
-/* Does the mm map @hva at all? */
-static bool is_present(struct dune_vm *vm, unsigned long hva)
+/* Does the mm seem to allow @access at @hva?  Without mmu_lock that may change at once. */
+static noinline bool is_mapped(struct mm_struct *mm, unsigned long hva, u32 access)
 {
 	struct mmu_page p;
-	bool ret;
 
-	spin_lock(&vm->mmu_lock);
-	ret = read_mm(vm->mn.mm, hva, DUNE_ACCESS_READ, &p);
-	spin_unlock(&vm->mmu_lock);
-	return ret;
+	return read_mm(mm, hva, access, &p);
 }
 
 static bool invalidation_covers(struct dune_vm *vm, unsigned long hva)
 {
-	return READ_ONCE(vm->inv_active) && hva >= READ_ONCE(vm->inv_start) &&
+	return atomic_read(&vm->inv_active) && hva >= READ_ONCE(vm->inv_start) &&
 	       hva < READ_ONCE(vm->inv_end);
 }
 
@@ -351,7 +344,7 @@ static int mirror(struct dune_vcpu *vcpu, unsigned long hva, u64 gpa, u32 access
 	ret = -EFAULT;
 	if (!read_mm(vm->mn.mm, hva, access, &p))
 		goto out;
-	install(vm, &vcpu->cache, gpa, &p);
+	install(vm, &vcpu->cache, hva, gpa, &p);
 	ret = 0;
 out:
 	spin_unlock(&vm->mmu_lock);
@@ -369,7 +362,8 @@ int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault)
 	if (known) {
 		ret = -EINTR;
 		if (cache_fill(&vcpu->cache))
-			ret = mirror(vcpu, hva, x->gpa, x->access);
+			ret = is_mapped(mm, hva, x->access) ?
+			      mirror(vcpu, hva, x->gpa, x->access) : -EFAULT;
 		if (ret == -EFAULT) {
 			/* The very byte: a stack grows by address. */
 			ret = ask_mm(mm, hva, x->access);
@@ -386,7 +380,7 @@ int dune_mmu_fault(struct dune_vcpu *vcpu, struct dune_fault *fault)
 			.hva = hva,
 			.gva = x->gva,
 			.access = x->access,
-			.present = known && is_present(vcpu->vm, hva),
+			.present = known && is_mapped(mm, hva, DUNE_ACCESS_READ),
 			.no_window = !known,
 			.gva_valid = x->gva_valid,
 		};

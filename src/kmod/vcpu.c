@@ -60,10 +60,9 @@ static bool host_work_pending(bool first)
 }
 
 /* One entry and exit.  False: the host has work, nothing was entered. */
-static bool enter_once(struct dune_vcpu *vcpu, u64 *exit_tsc)
+static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *vm,
+				       struct dune_stats *stats, u64 *exit_tsc)
 {
-	struct dune_stats *stats = vcpu->stats;
-	struct dune_vm *vm = vcpu->vm;
 	s64 gen;
 	u64 tsc;
 	int cpu;
@@ -135,7 +134,6 @@ static int handle_fault(struct dune_vcpu *vcpu)
 {
 	int ret = dune_mmu_fault(vcpu, &vcpu->run->fault);
 
-	vcpu->flush_l1d = true;
 	if (ret >= 0)
 		return RUN_AGAIN;
 	return report(vcpu, ret == -EFAULT ? DUNE_EXIT_FAULT : DUNE_EXIT_INTERRUPTED);
@@ -201,7 +199,8 @@ static __always_inline int fast_call(struct dune_vcpu *vcpu)
 		args->r10 = r->r10;
 		args->r8 = r->r8;
 		args->r9 = r->r9;
-		vcpu->flush_l1d = true;
+		/* mmap, mprotect, munmap and brk touch what a page fault does, and no contents. */
+		vcpu->flush_l1d |= nr < __NR_mmap || nr > __NR_brk;
 	}
 	ret = static_call(dune_sys_call)(args, nr);
 
@@ -296,6 +295,8 @@ static struct preempt_ops vcpu_preempt_ops = {
 static int vcpu_run(struct dune_vcpu *vcpu)
 {
 	u64 exit_tsc = 0, rip = vcpu->regs.rip;
+	struct dune_stats *stats = vcpu->stats;
+	struct dune_vm *vm = vcpu->vm;
 	int ret;
 
 	if (!vcpu->has_state)
@@ -312,11 +313,11 @@ static int vcpu_run(struct dune_vcpu *vcpu)
 	if (ret)
 		return ret;
 
-	vcpu->stats->runs++;
+	stats->runs++;
 	if (dune_ops->put)
 		preempt_notifier_register(&vcpu->preempt);
 	do {
-		if (enter_once(vcpu, &exit_tsc))
+		if (enter_once(vcpu, vm, stats, &exit_tsc))
 			ret = handle_exit(vcpu);
 		else
 			ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
@@ -329,9 +330,9 @@ static int vcpu_run(struct dune_vcpu *vcpu)
 	}
 
 	vcpu->run->regs = vcpu->regs;
-	vcpu->stats->returns++;
+	stats->returns++;
 	if (exit_tsc)
-		vcpu->stats->exit[vcpu->exit.stat].ticks += rdtsc() - exit_tsc;
+		stats->exit[vcpu->exit.stat].ticks += rdtsc() - exit_tsc;
 	return ret;
 }
 

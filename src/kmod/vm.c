@@ -47,6 +47,7 @@ static struct mmu_notifier *vm_alloc(struct mm_struct *mm)
 	mutex_init(&vm->window_mutex);
 	xa_init_flags(&vm->by_hva, XA_FLAGS_ACCOUNT);
 	atomic64_set(&vm->tlb_gen, 0);
+	vm->recent_hva = DUNE_NO_TABLE;
 	vm->levels = dune_ops->levels;
 	vm->max_windows = 1U << (dune_ops->gpa_bits - DUNE_WINDOW_SHIFT);
 
@@ -75,7 +76,7 @@ static int vm_invalidate_start(struct mmu_notifier *mn, const struct mmu_notifie
 	struct dune_vm *vm = to_vm(mn);
 
 	spin_lock(&vm->mmu_lock);
-	if (!vm->inv_active++) {
+	if (atomic_inc_return(&vm->inv_active) == 1) {
 		vm->inv_start = range->start;
 		vm->inv_end = range->end;
 	} else {
@@ -91,10 +92,10 @@ static void vm_invalidate_end(struct mmu_notifier *mn, const struct mmu_notifier
 {
 	struct dune_vm *vm = to_vm(mn);
 
-	spin_lock(&vm->mmu_lock);
-	vm->inv_active--;
-	spin_unlock(&vm->mmu_lock);
-	if (wq_has_sleeper(&vm->inv_wait))
+	smp_mb__before_atomic();	/* pairs with mmu.c: a fault then reads the new tables */
+	atomic_dec(&vm->inv_active);
+	smp_mb__after_atomic();	/* a fault that goes to sleep now sees it */
+	if (waitqueue_active(&vm->inv_wait))
 		wake_up_all(&vm->inv_wait);
 }
 

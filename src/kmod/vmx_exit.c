@@ -258,15 +258,16 @@ static noinline void flush_tlb(struct dune_vcpu *vcpu)
 
 static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 {
-	bool moved;
-
 	vmcs_update(GUEST_RSP, &v->rsp, vcpu->regs.rsp);
-	moved = vmcs_update(GUEST_RFLAGS, &v->rflags, vcpu->regs.rflags);
-	moved |= vmcs_update(GUEST_RIP, &v->rip, vcpu->regs.rip);
-	/* The shadow of STI or MOV SS does not reach past a skipped instruction. */
-	if (moved && vmcs_read(GUEST_INTERRUPTIBILITY_INFO)) {
-		vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
-		vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	if (v->rip != vcpu->regs.rip || v->rflags != vcpu->regs.rflags) {
+		vmcs_update(GUEST_RFLAGS, &v->rflags, vcpu->regs.rflags);
+		v->rip = vcpu->regs.rip;
+		vmcs_write(GUEST_RIP, v->rip);
+		/* The shadow of STI or MOV SS does not reach past a skipped instruction. */
+		if (unlikely(vmcs_read(GUEST_INTERRUPTIBILITY_INFO))) {
+			vmcs_write(GUEST_INTERRUPTIBILITY_INFO, 0);
+			vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+		}
 	}
 	if (unlikely(READ_ONCE(vcpu->irq)))
 		put_irq(vcpu, v);
@@ -282,14 +283,14 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
  * What a guest can read through L1TF is what the L1 data cache holds.  If it is
  * only the thread's own since the last flush, there is nothing to drop.
  */
-static void flush_l1d(struct dune_vcpu *vcpu)
+static noinline void flush_l1d(struct dune_vcpu *vcpu)
 {
 	char *p = vmx_l1d_pages, *end = p + L1D_SIZE;
 
-	vcpu->flush_l1d |= dune_interrupted_l1d();
-	if (!vcpu->flush_l1d && vmx_l1d_flush != VMENTER_L1D_FLUSH_ALWAYS)
+	dune_interrupted_l1d();
+	vcpu->flush_l1d = vmx_l1d_flush == VMENTER_L1D_FLUSH_ALWAYS;
+	if (vmx_l1d_flush == VMENTER_L1D_FLUSH_NEVER)
 		return;
-	vcpu->flush_l1d = false;
 	if (!p) {
 		native_wrmsrq(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 		return;
@@ -409,7 +410,7 @@ void vmx_enter(struct dune_vcpu *vcpu)
 	}
 	write_guest(vcpu, v);
 	leave_host(v);
-	if (vmx_l1d_flush != VMENTER_L1D_FLUSH_NEVER)
+	if (unlikely(vcpu->flush_l1d || dune_interrupted_l1d()))
 		flush_l1d(vcpu);
 	err = dune_vmx_enter(&vcpu->regs, &v->host_rsp, v->enter_flags);
 	back_to_host(v);
