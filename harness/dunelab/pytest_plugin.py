@@ -126,6 +126,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "run; what was left out is listed as skipped",
     )
     group.addoption(
+        "--dune-programs",
+        dest="dunelab_dune_programs",
+        metavar="DIR",
+        default=None,
+        help="a checkout of the original Dune: compile its programs against libdune and run "
+        "them, with -k existing_programs (docs/porting.md)",
+    )
+    group.addoption(
         "--fresh",
         dest="dunelab_fresh",
         action="store_true",
