@@ -206,6 +206,7 @@ def test_programs_are_run_one_by_one_and_told(tmp_path: Path) -> None:
         "said": "echo 'ok 1 - said # SKIP no'",
         "dies": "kill -SEGV $$",
         "long": "sleep 1000",
+        "many": "printf '%s\\n' 'ok 1 a.b' 'not ok 2 a.c' 'ok 3 a.d # SKIP no' 'ok 4 2 s'; exit 1",
     }
     for name, body in bodies.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -226,6 +227,10 @@ def test_programs_are_run_one_by_one_and_told(tmp_path: Path) -> None:
         "said": "skipped",
         "dies": "crashed",
         "long": "hung",
+        "many": "failed",
+        "many:a.b": "ok",
+        "many:a.c": "failed",
+        "many:a.d": "skipped",
         WHOLE: "ok",
     }
     assert next(test.why for test in tests if test.name == "bad") == "status 1\nbecause\n"
@@ -240,7 +245,7 @@ def test_tests_in_groups_by_name_and_number() -> None:
 @pytest.mark.parametrize("listed", [True, False])
 def test_units_of_an_archive(tmp_path: Path, listed: bool) -> None:
     """The tests are its files, or the lines of its list."""
-    content = {"list": b"fs_a\nfs_b\ntcp_a\n", "runner": b""} if listed else {"fs/a": b""}
+    content = {"list": b"fs_a\nfs_b\nfs_slow\ntcp_a\n", "runner": b""} if listed else {"fs/a": b""}
     archive = tmp_path / "some.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         for name, text in content.items():
@@ -257,6 +262,7 @@ def test_units_of_an_archive(tmp_path: Path, listed: bool) -> None:
         "seconds": 9,
         "each_seconds": 3,
         "command": "FOLDER/x {}",
+        "left_out": ["*_slow"],
         "groups_end_at": "_" if listed else "/",
     }
     suite = Compiled("some", data, cast(Store, FakeStore()))

@@ -24,6 +24,7 @@ def all_suites(store: Store) -> dict[str, Suite]:
     suites: tuple[Suite, ...] = (
         CPython(data["cpython"]),
         Gnulib(data["gnulib"], store),
+        Compiled("kselftest", data["kselftest"], store),
         Compiled("libuv", data["libuv"], store),
         Compiled("posix", data["posix"], store),
         RtTests(data["rt-tests"]),

@@ -30,7 +30,7 @@ class Compiled:
     """A suite that is built here: a group of its tests is a unit.
 
     The tests are the archive's files, or the lines of its file ``list``.  What stands
-    before ``groups_end_at`` in their names is the unit's.
+    before ``groups_end_at`` in their names is the unit's.  ``left_out`` are globs.
     """
 
     def __init__(self, name: str, data: Mapping[str, Any], store: Store) -> None:
@@ -65,7 +65,9 @@ class Compiled:
     def _groups(self) -> dict[str, list[str]]:
         with tarfile.open(self._store.suite_programs(self.name)) as tar:
             names = _listed(tar)
-        return group(names, self._data["groups_end_at"])
+        out = self._data.get("left_out", ())
+        kept = [name for name in names if not any(fnmatchcase(name, glob) for glob in out)]
+        return group(kept, self._data["groups_end_at"])
 
 
 def _listed(tar: tarfile.TarFile) -> list[str]:

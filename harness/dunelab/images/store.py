@@ -49,7 +49,7 @@ _MODULE_SOURCE = Path("src/kmod")
 # What the guests have in their /usr/bin.
 APPS = ("dune-run", "dune-strace")
 # The suites whose programs are compiled here, by the names of their recipes.
-COMPILED_SUITES = ("gnulib", "libuv", "posix")
+COMPILED_SUITES = ("gnulib", "kselftest", "libuv", "posix")
 
 
 def silent(_: str) -> None:

@@ -8,6 +8,7 @@ name, with the name in the place of {}.  Events go where regrtest.py's go.
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,6 +20,8 @@ EVENTS = os.environ.pop("DUNELAB_EVENTS", os.devnull)
 WHY_CHARACTERS = 2000
 # The Open POSIX Test Suite's "unsupported" and "untested", and automake's.
 SKIPPED = (4, 5, 77)
+# A test of the program's own that says how it ended, by a name and not a sentence.
+TAP = re.compile(r"^(not )?ok \d+ ([\w.]+)( +# (SKIP|XFAIL).*)?$", re.MULTILINE)
 
 
 def say(**event):
@@ -61,8 +64,11 @@ def main(seconds, command, names):
             said = output.read().decode("utf-8", "replace")
         sys.stdout.write(f"{name}: {outcome} {why}\n{said}")
         sys.stdout.flush()
-        if outcome == "ok" and "# SKIP" in said:  # TAP
+        if outcome == "ok" and "# SKIP" in said:
             outcome = "skipped"
+        for bad, test, note, _word in TAP.findall(said):
+            end = "skipped" if note else "failed" if bad else "ok"
+            say(end=f"{name}:{test}", outcome=end, why=note)
         why = "" if outcome == "ok" else f"{why}\n{said[-WHY_CHARACTERS:]}"
         say(end=name, outcome=outcome, why=why)
 
