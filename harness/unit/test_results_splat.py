@@ -156,6 +156,37 @@ def test_synthetic(name: str, kind: Kind, title: str) -> None:
     assert not any("unrelated" in line for line in splats[0].lines)
 
 
+@pytest.mark.parametrize(
+    ("headline", "kind"),
+    [
+        # kernel/locking/lockdep.c of 6.12, all that it prints
+        ("WARNING: possible circular locking dependency detected", Kind.LOCKDEP),
+        ("WARNING: possible recursive locking detected", Kind.LOCKDEP),
+        ("WARNING: possible irq lock inversion dependency detected", Kind.LOCKDEP),
+        ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", Kind.LOCKDEP),
+        ("WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected", Kind.LOCKDEP),
+        ("WARNING: inconsistent lock state", Kind.LOCKDEP),
+        ("WARNING: chain_key collision", Kind.LOCKDEP),
+        ("WARNING: Nested lock was not taken", Kind.LOCKDEP),
+        ("WARNING: bad unlock balance detected!", Kind.LOCKDEP),
+        ("WARNING: bad contention detected!", Kind.LOCKDEP),
+        ("WARNING: held lock freed!", Kind.LOCKDEP),
+        ("WARNING: prog/77 still has locks held!", Kind.LOCKDEP),
+        ("WARNING: lock held when returning to user space!", Kind.LOCKDEP),
+        ("WARNING: suspicious RCU usage", Kind.LOCKDEP),
+        ("[ BUG: Invalid wait context ]", Kind.LOCKDEP),
+        ("INFO: trying to register non-static key.", Kind.LOCKDEP),
+        ("BUG: MAX_LOCKDEP_ENTRIES too low!", Kind.BUG),
+        # mm/slub.c
+        ("BUG kmalloc-64 (Tainted: G           O      ): Poison overwritten", Kind.BUG),
+        ("BUG filp (Not tainted): Redzone overwritten", Kind.BUG),
+    ],
+)
+def test_headlines_of_the_kernels_checkers(headline: str, kind: Kind) -> None:
+    text = f"[    1.000000] {headline}\n[    1.000000] Call Trace:\n[    1.000000]  f+0x1/0x2\n"
+    assert [splat.kind for splat in find_splats(text)] == [kind]
+
+
 def test_blame_moves_with_the_markers() -> None:
     oops = (
         "[    1.000000] BUG: scheduling while atomic: a/1/0x1\n[    1.000000] Call Trace:\n"

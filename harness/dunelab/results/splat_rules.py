@@ -7,7 +7,7 @@ special ones stand above the general ones.  Sources of the wording: in the
 kernel tree arch/x86/kernel/dumpstack.c, arch/x86/mm/fault.c, kernel/panic.c,
 kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h,
 kernel/locking/lockdep.c, lib/bug.c, lib/list_debug.c, lib/refcount.c,
-lib/ubsan.c, mm/kasan/report.c, mm/kmemleak.c, kernel/sched/core.c.
+lib/ubsan.c, mm/kasan/report.c, mm/kmemleak.c, mm/slub.c, kernel/sched/core.c.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ def _rule(
 _LOCKDEP = (
     r"WARNING: (?:possible (?:circular locking dependency|recursive locking|"
     r"irq lock inversion dependency) detected|inconsistent lock state|"
-    r"suspicious RCU usage|bad unlock balance detected|held lock freed|"
-    r"lock held when returning to user space|Nested lock was not taken|"
-    r"(?:HARDIRQ|SOFTIRQ)-safe -> (?:HARDIRQ|SOFTIRQ)-unsafe lock order detected)"
+    r"suspicious RCU usage|bad (?:unlock balance|contention) detected|held lock freed|"
+    r"lock held when returning to user space|Nested lock was not taken|chain_key collision|"
+    r"\S+/\d+ still has locks held|"
+    r"(?:HARDIRQ|SOFTIRQ)-safe -> (?:HARDIRQ|SOFTIRQ)-unsafe lock order detected)|"
+    r"\[ BUG: Invalid wait context \]|INFO: trying to register non-static key"
 )
 
 RULES: tuple[Rule, ...] = (
@@ -168,4 +170,6 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(Kind.KMEMLEAK, r"kmemleak: \d+ new suspected memory leaks", single_line=True),
     _rule(Kind.BUG, r"BUG: ", ends_after_trace=True),
+    # The allocator's own: "BUG kmalloc-64 (Tainted: G    O): Poison overwritten".
+    _rule(Kind.BUG, r"BUG \S+ \([^)]*\): ", ends_after_trace=True),
 )
