@@ -170,6 +170,13 @@ static __always_inline void vtime_account_guest_enter(void)
 #define dune_cr4_clear(mask)	cr4_clear_bits(mask)
 #endif
 
+/*
+ * Since 7.1 the kernel counts who uses VMX or SVM on each CPU, turns it on for the first
+ * and off after the last: KVM may be another.  Before, whoever sets the enable bit has
+ * the CPU to himself.
+ */
+#define DUNE_SHARES_CPU	(LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0))
+
 /* 6.19 exports it to KVM alone; from 7.1 on the core calls it with VMXON. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
 #define dune_pt_handle_vmx(on)	intel_pt_handle_vmx(on)

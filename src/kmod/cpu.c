@@ -6,6 +6,7 @@
  * enable bit clear may set it.  KVM does the same and refuses to start a
  * virtual machine while somebody else has the bit; so does Dune.  Holding
  * it only while a Dune process lives leaves KVM free the rest of the time.
+ * Since 7.1 the kernel counts its users, and both may be on at once.
  *
  * cpu_mutex comes before cpus_read_lock().
  */

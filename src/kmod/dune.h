@@ -190,9 +190,9 @@ struct dune_ops {
 
 	/*
 	 * Turn the extension on and off on this CPU.  IRQs off.  -EBUSY if
-	 * somebody else has it on.  cpu_off is called only after a
-	 * successful cpu_on on this CPU, and must first make every vCPU's
-	 * state leave this CPU (VMCLEAR).
+	 * somebody else has it on, and it is not shared (DUNE_SHARES_CPU).
+	 * cpu_off is called only after a successful cpu_on on this CPU, and
+	 * must first make every vCPU's state leave this CPU (VMCLEAR).
 	 */
 	int (*cpu_on)(void);
 	void (*cpu_off)(void);

@@ -12,9 +12,9 @@
  *                      which lends the FPU out in every one, does not get on.
  *   cr4_update_irqsoff changes CR4 and the kernel's copy of it, which context
  *                      switches write back; KVM's alone from 6.19 on.  Without
- *                      it VMXON fails.  x86_virt_get_ref(), which since 7.1 does
- *                      the whole of it, is for those who share VMX with KVM: it
- *                      keeps a current VMCS per CPU that it believes its own.
+ *                      it VMXON fails.
+ *   x86_virt_get_ref   since 7.1 do the whole of it, for KVM alone.  Without them
+ *   x86_virt_put_ref   /dev/dune cannot be opened.
  *
  * An address comes from a kprobe that is never armed.  It is called by a static
  * call, whose sites become direct calls: IBT does not check those, and the
@@ -35,6 +35,14 @@ long (**dune_call_table)(const struct pt_regs *regs) __ro_after_init;
 DEFINE_STATIC_CALL_NULL(dune_sys_call, long (const struct pt_regs *regs, unsigned int nr));
 DEFINE_STATIC_CALL_NULL(dune_fpu_return, void (void));
 DEFINE_STATIC_CALL_NULL(dune_cr4_update, void (unsigned long set, unsigned long clear));
+
+static int no_virt_ref(int feature)
+{
+	return -EOPNOTSUPP;
+}
+
+DEFINE_STATIC_CALL(dune_virt_get, no_virt_ref);
+DEFINE_STATIC_CALL_NULL(dune_virt_put, void (int feature));
 
 /* ENDBR64, or what 6.12 and 7.0 put in the place of one that nobody needs. */
 static bool __init was_endbr(u32 insn)
@@ -58,7 +66,7 @@ static void * __init find_function(const char *name)
 
 void __init dune_ksyms_init(void)
 {
-	void *sys_call = find_function("x64_sys_call");
+	void *virt_get, *virt_put, *sys_call = find_function("x64_sys_call");
 
 	if (!sys_call)
 		dune_call_table = dune_table(find_function("kallsyms_lookup_name"));
@@ -67,5 +75,14 @@ void __init dune_ksyms_init(void)
 	dune_has_sys_call = sys_call;
 	dune_static_call_set(dune_sys_call, sys_call);
 	dune_static_call_set(dune_fpu_return, find_function("switch_fpu_return"));
-	dune_static_call_set(dune_cr4_update, find_function("cr4_update_irqsoff"));
+	if (!DUNE_SHARES_CPU) {
+		dune_static_call_set(dune_cr4_update, find_function("cr4_update_irqsoff"));
+		return;
+	}
+	virt_put = find_function("x86_virt_put_ref");
+	virt_get = find_function("x86_virt_get_ref");
+	if (virt_get && virt_put) {
+		dune_static_call_set(dune_virt_put, virt_put);
+		dune_static_call_set(dune_virt_get, virt_get);
+	}
 }

@@ -43,11 +43,13 @@ struct svm_vcpu {
 
 struct svm_cpu {
 	void *hsave;		/* VMRUN's own save area */
-	void *host_vmcb;	/* VMSAVE and VMLOAD of host state */
+	void *host_vmcb;	/* VMSAVE and VMLOAD of host state; VMRUN of it flushes TLBs */
 	u64 host_pa;
 	u64 asid_gen;
 	u32 next_asid;
 	u64 old_hsave;
+	bool taken;		/* from KVM, see svm_take() */
+	u64 tsc_ratio;		/* as KVM had it then */
 };
 
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
@@ -89,12 +91,39 @@ static void svm_free_cpus(void)
 {
 	int cpu;
 
+	if (DUNE_SHARES_CPU)
+		preempt_notifier_dec();
 	for_each_possible_cpu(cpu) {
 		free_page((unsigned long)per_cpu(svm_cpu.hsave, cpu));
 		free_page((unsigned long)per_cpu(svm_cpu.host_vmcb, cpu));
 	}
 	free_pages((unsigned long)msrpm, get_order(MSRPM_SIZE));
 	free_pages((unsigned long)iopm, get_order(IOPM_SIZE));
+}
+
+/*
+ * A guest that ends with its first fetch, which finds nothing mapped: all that its
+ * VMRUN does is to drop the TLB entries of all ASIDs.
+ */
+static void init_flush_vmcb(struct vmcb *vmcb)
+{
+	struct vmcb_control_area *c = &vmcb->control;
+
+	c->intercepts[INTERCEPT_EXCEPTION] = ~0U;
+	__set_bit(INTERCEPT_INTR, (unsigned long *)c->intercepts);
+	__set_bit(INTERCEPT_NMI, (unsigned long *)c->intercepts);
+	__set_bit(INTERCEPT_SHUTDOWN, (unsigned long *)c->intercepts);
+	__set_bit(INTERCEPT_VMRUN, (unsigned long *)c->intercepts);
+	c->int_ctl = V_INTR_MASKING_MASK;
+	c->asid = 1;
+	c->tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+	c->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	c->nested_cr3 = __sme_set(page_to_phys(ZERO_PAGE(0)));
+	vmcb->save.efer = EFER_SVME;
+	vmcb->save.cr0 = X86_CR0_ET;
+	vmcb->save.rflags = X86_EFLAGS_FIXED;
+	vmcb->save.dr6 = DR6_RESERVED;
+	vmcb->save.dr7 = DR7_FIXED_1;
 }
 
 static int svm_setup(void)
@@ -106,6 +135,8 @@ static int svm_setup(void)
 	};
 	int cpu, i;
 
+	if (DUNE_SHARES_CPU)
+		preempt_notifier_inc();		/* for put() */
 	msrpm = (void *)__get_free_pages(GFP_KERNEL, get_order(MSRPM_SIZE));
 	iopm = (void *)__get_free_pages(GFP_KERNEL, get_order(IOPM_SIZE));
 	if (!msrpm || !iopm)
@@ -124,6 +155,7 @@ static int svm_setup(void)
 		if (!sc->hsave || !sc->host_vmcb)
 			goto nomem;
 		sc->host_pa = __sme_set(__pa(sc->host_vmcb));
+		init_flush_vmcb(sc->host_vmcb);
 	}
 	return 0;
 nomem:
@@ -131,17 +163,74 @@ nomem:
 	return -ENOMEM;
 }
 
+/*
+ * Does KVM have this CPU, too?  Its save area is then in use, by which VMRUN may go for
+ * us as well; when it lets go of the CPU, it leaves none.  IRQs off.
+ */
+static bool kvm_is_here(struct svm_cpu *sc)
+{
+	u64 own = __sme_set(__pa(sc->hsave)), hsave = native_rdmsrq(MSR_VM_HSAVE_PA);
+
+	if (!hsave)
+		native_wrmsrq(MSR_VM_HSAVE_PA, own);
+	return hsave && hsave != own;
+}
+
+/*
+ * KVM deals out the same ASIDs, and leaves its guest's TSC ratio: its TLB entries must
+ * go before an entry of ours, and ours before it can run again, at svm_put().
+ */
+static void svm_take(struct dune_vcpu *vcpu, struct svm_cpu *sc)
+{
+	sc->taken = true;
+	sc->next_asid = nr_asids;
+	vcpu->flush = true;
+	sc->tsc_ratio = SVM_TSC_RATIO_DEFAULT;
+	if (boot_cpu_has(X86_FEATURE_TSCRATEMSR))
+		sc->tsc_ratio = native_rdmsrq(MSR_AMD64_TSC_RATIO);
+	if (sc->tsc_ratio != SVM_TSC_RATIO_DEFAULT)
+		native_wrmsrq(MSR_AMD64_TSC_RATIO, SVM_TSC_RATIO_DEFAULT);
+}
+
+/* Preemption off: the thread goes to user mode, or another one gets the CPU. */
+static void svm_put(struct dune_vcpu *vcpu)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	struct dune_regs regs = { };
+	unsigned long flags;
+
+	if (!sc->taken)
+		return;
+	local_irq_save(flags);
+	sc->taken = false;
+	if (kvm_is_here(sc) && __this_cpu_read(dune_cpu_is_on)) {
+		if (sc->tsc_ratio != SVM_TSC_RATIO_DEFAULT)
+			native_wrmsrq(MSR_AMD64_TSC_RATIO, sc->tsc_ratio);
+		asm volatile("clgi" : : : "memory");
+		dune_svm_enter(sc->host_pa, &regs, sc->host_pa);
+		asm volatile("stgi" : : : "memory");
+	}
+	local_irq_restore(flags);
+}
+
 static int svm_cpu_on(void)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 	u64 efer;
+	int ret;
 
-	rdmsrq(MSR_EFER, efer);
-	if (efer & EFER_SVME)
-		return -EBUSY;
-	wrmsrq(MSR_EFER, efer | EFER_SVME);
-	rdmsrq(MSR_VM_HSAVE_PA, sc->old_hsave);
-	wrmsrq(MSR_VM_HSAVE_PA, __sme_set(__pa(sc->hsave)));
+	if (DUNE_SHARES_CPU) {
+		ret = static_call(dune_virt_get)(X86_FEATURE_SVM);
+		if (ret)
+			return ret;
+	} else {
+		rdmsrq(MSR_EFER, efer);
+		if (efer & EFER_SVME)
+			return -EBUSY;
+		wrmsrq(MSR_EFER, efer | EFER_SVME);
+		rdmsrq(MSR_VM_HSAVE_PA, sc->old_hsave);
+		wrmsrq(MSR_VM_HSAVE_PA, __sme_set(__pa(sc->hsave)));
+	}
 
 	/* Whatever used these ASIDs before: start with a flush of all. */
 	sc->asid_gen++;
@@ -151,8 +240,15 @@ static int svm_cpu_on(void)
 
 static void svm_cpu_off(void)
 {
-	u64 efer;
+	u64 efer, hsave;
 
+	if (DUNE_SHARES_CPU) {
+		rdmsrq(MSR_VM_HSAVE_PA, hsave);
+		if (hsave == __sme_set(__pa(this_cpu_read(svm_cpu.hsave))))
+			wrmsrq(MSR_VM_HSAVE_PA, 0);
+		static_call_cond(dune_virt_put)(X86_FEATURE_SVM);
+		return;
+	}
 	wrmsrq(MSR_VM_HSAVE_PA, this_cpu_read(svm_cpu.old_hsave));
 	rdmsrq(MSR_EFER, efer);
 	wrmsrq(MSR_EFER, efer & ~EFER_SVME);
@@ -434,6 +530,9 @@ static void svm_enter(struct dune_vcpu *vcpu)
 	struct dune_exit *x = &vcpu->exit;
 	struct vmcb *vmcb = svm->vmcb;
 
+	if (DUNE_SHARES_CPU && kvm_is_here(this_cpu_ptr(&svm_cpu)) &&
+	    !this_cpu_read(svm_cpu.taken))
+		svm_take(vcpu, this_cpu_ptr(&svm_cpu));
 	get_asid(vcpu);
 	put_event(vcpu, &vmcb->control);
 	if (vcpu->regs.rip != svm->last_rip)
@@ -531,6 +630,7 @@ struct dune_ops dune_svm_ops __ro_after_init = {
 	.set_state	= svm_set_state,
 	.get_state	= svm_get_state,
 	.enter		= svm_enter,
+	.put		= DUNE_SHARES_CPU ? svm_put : NULL,
 	.read_cr	= svm_read_cr,
 	.write_cr	= svm_write_cr,
 	.make_leaf	= svm_make_leaf,

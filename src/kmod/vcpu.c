@@ -40,6 +40,9 @@ void dune_inject(struct dune_vcpu *vcpu, u8 vector, u32 error_code)
 	};
 }
 
+/* KVM leaves MSRs as its guest had them, to be put right on the way to user space. */
+#define HOST_WORK	(XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD | _TIF_USER_RETURN_NOTIFY)
+
 /*
  * Is there anything that the way back to user space must do first?  A thread
  * that is stopped at the beginning of each system call comes with work for its
@@ -49,12 +52,12 @@ static bool host_work_pending(bool first)
 {
 	unsigned long *flags = &current_thread_info()->flags, work;
 
-	work = READ_ONCE(*flags) & (XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD);
+	work = READ_ONCE(*flags) & HOST_WORK;
 	if (likely(!work))
 		return false;
 	if (work & _TIF_NEED_FPU_LOAD) {
 		static_call(dune_fpu_return)();
-		work = READ_ONCE(*flags) & (XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD);
+		work = READ_ONCE(*flags) & HOST_WORK;
 	}
 	return work && !(first && work == _TIF_NOTIFY_RESUME && dune_syscall_work());
 }

@@ -270,6 +270,8 @@ static int vmx_setup(void)
 		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpu, cpu);
 
 		INIT_LIST_HEAD(&c->loaded);
+		c->mine = NO_VMCS;
+		c->theirs = NO_VMCS;
 		c->vmxon = vmx_alloc_vmcs(cpu_to_node(cpu), GFP_KERNEL);
 		if (!c->vmxon)
 			goto nomem;
@@ -283,15 +285,15 @@ nomem:
 static int vmx_cpu_on(void)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
-	int i;
+	int ret;
 
+	if (DUNE_SHARES_CPU) {
+		ret = static_call(dune_virt_get)(X86_FEATURE_VMX);
+		c->on = !ret;
+		return ret;
+	}
 	if (__read_cr4() & X86_CR4_VMXE)
 		return -EBUSY;
-	/* Once: they stay as they are, and later a vCPU may have them on loan. */
-	if (!c->msr[0])
-		for (i = 0; i < NR_MSRS; i++)
-			rdmsrq(vmx_own_msrs[i], c->msr[i]);
-
 	/* Where Intel PT cannot trace in VMX operation, VMXON would fault. */
 	dune_pt_handle_vmx(1);
 	dune_cr4_set(X86_CR4_VMXE);
@@ -316,6 +318,8 @@ static void vmx_unload(void *arg)
 		pr_err_ratelimited("VMCLEAR failed on CPU %d\n", v->cpu);
 	if (c->active == v)
 		c->active = NULL;
+	if (c->mine == __pa(v->vmcs))
+		c->mine = NO_VMCS;
 	list_del(&v->link);
 	v->enter_flags &= ~VMX_ENTER_RESUME;
 	smp_store_release(&v->cpu, -1);		/* pairs with vmx_unload_elsewhere() */
@@ -329,6 +333,10 @@ static void vmx_cpu_off(void)
 	list_for_each_entry_safe(v, next, &c->loaded, link)
 		vmx_unload(v);
 	c->on = false;
+	if (DUNE_SHARES_CPU) {
+		static_call_cond(dune_virt_put)(X86_FEATURE_VMX);
+		return;
+	}
 	asm volatile("1: vmxoff\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b) : : : "memory");
 	dune_cr4_clear(X86_CR4_VMXE);
@@ -370,15 +378,20 @@ bool vmx_activate(struct vmx_vcpu *v)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	int cpu = smp_processor_id();
+	u64 *theirs = &c->theirs;
 
 	if (c->active == v)
 		return true;
 	if (!c->on || WARN_ON_ONCE(v->cpu != cpu && v->cpu != -1))
 		return false;
+	if (DUNE_SHARES_CPU &&
+	    (!VMX_INSN("vmptrst %[pa]", [pa] "m" (*theirs)) || *theirs == c->mine))
+		*theirs = NO_VMCS;
 	if (!VMX_INSN_PA("vmptrld", v->vmcs)) {
 		pr_err_ratelimited("VMPTRLD failed on CPU %d\n", cpu);
 		return false;
 	}
+	c->mine = __pa(v->vmcs);
 	c->active = v;
 	if (v->cpu == -1) {
 		v->cpu = cpu;
@@ -398,8 +411,24 @@ static void vmx_load(struct dune_vcpu *vcpu)
 		vmx_unload_elsewhere(v, smp_processor_id());
 }
 
-/* Begin a section in which VMREAD and VMWRITE reach the vCPU: preempt_enable() ends it. */
-void vmx_get(struct dune_vcpu *vcpu)
+/*
+ * KVM loads a VMCS only where it believes another one to be the current one, and takes
+ * one that it has done with out of every CPU by an interrupt: what was current is so
+ * again before IRQs go on.
+ */
+void vmx_give_back(struct vmx_cpu *c)
+{
+	u64 *theirs = &c->theirs;
+
+	if (!VMX_INSN("vmptrld %[pa]", [pa] "m" (*theirs)))
+		pr_err_ratelimited("VMPTRLD of another's VMCS failed\n");
+	*theirs = NO_VMCS;
+	c->mine = NO_VMCS;
+	c->active = NULL;
+}
+
+/* Begin a section in which VMREAD and VMWRITE reach the vCPU, with IRQs off. */
+unsigned long vmx_get(struct dune_vcpu *vcpu)
 {
 	unsigned long flags;
 
@@ -408,7 +437,17 @@ void vmx_get(struct dune_vcpu *vcpu)
 	vcpu->last_cpu = -1;	/* where it was is not where it is */
 	local_irq_save(flags);
 	vmx_activate(to_vmx(vcpu));
+	return flags;
+}
+
+/* End it. */
+void vmx_done(unsigned long flags)
+{
+	vmx_leave();
+	if (DUNE_SHARES_CPU)	/* another thread may load its own meanwhile */
+		this_cpu_write(vmx_cpu.active, NULL);
 	local_irq_restore(flags);
+	preempt_enable();
 }
 
 struct dune_ops dune_vmx_ops __ro_after_init = {

@@ -17,8 +17,10 @@
 #include <linux/percpu.h>
 #include <asm/vmx.h>
 
+#include "compat.h"
 #include "dune.h"
 
+#define NO_VMCS		(~0ULL)	/* no VMCS is current, SDM 24.1 */
 #define EPT_LEAF_LARGE	BIT_ULL(7)
 #define L1D_SIZE	(64 * 1024)	/* larger than any L1D that has L1TF */
 #define NR_MSRS		4
@@ -46,6 +48,8 @@ struct vmx_cpu {
 	void *vmxon;			/* VMXON region */
 	bool on;
 	struct vmx_vcpu *active;	/* whose VMCS is current */
+	u64 mine;			/* address of the last of ours that was */
+	u64 theirs;			/* what KVM had current, while ours is; else NO_VMCS */
 	struct list_head loaded;	/* whose VMCSs may be cached; IRQs off */
 	u64 msr[NR_MSRS];		/* the host's */
 };
@@ -67,7 +71,9 @@ extern bool vmx_clear_buffers, vmx_has_debugctl;
 extern int vmx_l1d_flush;		/* VMENTER_L1D_FLUSH_NEVER, _COND or _ALWAYS */
 void *vmx_alloc_vmcs(int node, gfp_t gfp);
 bool vmx_activate(struct vmx_vcpu *v);
-void vmx_get(struct dune_vcpu *vcpu);
+void vmx_give_back(struct vmx_cpu *c);
+unsigned long vmx_get(struct dune_vcpu *vcpu);
+void vmx_done(unsigned long flags);
 void vmx_unload_elsewhere(struct vmx_vcpu *v, int here);
 
 /* vmx_vmcs.c */
@@ -88,6 +94,13 @@ void vmx_enter(struct dune_vcpu *vcpu);
 void vmx_put(struct dune_vcpu *vcpu);
 int dune_vmx_enter(struct dune_regs *regs, u64 *host_rsp, unsigned int flags);
 extern const char dune_vmx_exit[];	/* HOST_RIP */
+
+/* IRQs off, before they go on again: the last that is done with a VMCS. */
+static __always_inline void vmx_leave(void)
+{
+	if (DUNE_SHARES_CPU && unlikely(this_cpu_read(vmx_cpu.theirs) != NO_VMCS))
+		vmx_give_back(this_cpu_ptr(&vmx_cpu));
+}
 
 static inline struct vmx_vcpu *to_vmx(struct dune_vcpu *vcpu)
 {

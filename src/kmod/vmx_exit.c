@@ -320,6 +320,10 @@ static noinline void vmx_lend(struct vmx_vcpu *v)
 
 	v->host_kernel_gs_base = native_rdmsrq(MSR_KERNEL_GS_BASE);
 	native_wrmsrq(MSR_KERNEL_GS_BASE, v->kernel_gs_base);
+	/* Once, they stay as they are.  KVM has left nothing here: see HOST_WORK. */
+	if (unlikely(!c->msr[0]))
+		for (i = 0; i < NR_MSRS; i++)
+			c->msr[i] = native_rdmsrq(vmx_own_msrs[i]);
 	for (i = 0; i < NR_MSRS; i++)
 		if (v->msr[i] != c->msr[i])
 			native_wrmsrq(vmx_own_msrs[i], v->msr[i]);
@@ -339,6 +343,8 @@ void vmx_put(struct dune_vcpu *vcpu)
 		return;
 	local_irq_save(flags);
 	v->lent = false;
+	if (DUNE_SHARES_CPU)	/* another thread may load its own meanwhile */
+		c->active = NULL;
 	for (i = 0; i < NR_MSRS; i++)
 		if (v->msr[i] != c->msr[i])
 			native_wrmsrq(vmx_own_msrs[i], c->msr[i]);
@@ -397,7 +403,7 @@ static void back_to_host(struct vmx_vcpu *v)
 		native_wrmsrq(MSR_IA32_DEBUGCTLMSR, v->host_debugctl);
 }
 
-void vmx_enter(struct dune_vcpu *vcpu)
+static void enter(struct dune_vcpu *vcpu)
 {
 	struct vmx_vcpu *v = to_vmx(vcpu);
 	struct dune_exit *x = &vcpu->exit;
@@ -437,4 +443,10 @@ void vmx_enter(struct dune_vcpu *vcpu)
 	}
 	*x = (struct dune_exit) { .hw_reason = reason, .cpl = x->cpl };
 	decode_exit(vcpu);
+}
+
+void vmx_enter(struct dune_vcpu *vcpu)
+{
+	enter(vcpu);
+	vmx_leave();
 }

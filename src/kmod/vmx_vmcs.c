@@ -100,6 +100,7 @@ void vmx_vcpu_free(struct dune_vcpu *vcpu)
 int vmx_vcpu_init(struct dune_vcpu *vcpu)
 {
 	struct vmx_vcpu *v;
+	unsigned long flags;
 	int vpid = 0;
 
 	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
@@ -120,9 +121,9 @@ int vmx_vcpu_init(struct dune_vcpu *vcpu)
 	preempt_disable();
 	VMX_INSN_PA("vmclear", v->vmcs);		/* SDM 24.11.3: before its first use */
 	preempt_enable();
-	vmx_get(vcpu);
+	flags = vmx_get(vcpu);
 	init_vmcs(vcpu);
-	preempt_enable();
+	vmx_done(flags);
 	return 0;
 }
 
@@ -160,9 +161,10 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	/* DPL 3 in data segments: a return to ring 3 keeps them. */
 	int i, cpl = st->cs & 3, dpl[] = { 3, cpl, cpl, 3, 3, 3 };
 	struct vmx_vcpu *v = to_vmx(vcpu);
+	unsigned long flags;
 	u64 val;
 
-	vmx_get(vcpu);
+	flags = vmx_get(vcpu);
 	for (i = 0; i < 6; i++) {	/* ES CS SS DS FS GS: flat */
 		vmcs_write(GUEST_ES_SELECTOR + 2 * i, 0);
 		vmcs_write(GUEST_ES_BASE + 2 * i, 0);
@@ -186,7 +188,7 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 	val = vmx_ctl.cpu2 | (st->traps & DUNE_TRAP_RDRAND ? vmx_ctl.random : 0);
 	vmcs_write(SECONDARY_VM_EXEC_CONTROL,
 		   v->vpid ? val : val & ~(u64)SECONDARY_EXEC_ENABLE_VPID);
-	preempt_enable();
+	vmx_done(flags);
 
 	memcpy(v->msr, (void *)st + OWN_MSRS, sizeof(v->msr));
 	v->kernel_gs_base = st->kernel_gs_base;
@@ -196,15 +198,16 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
 {
 	struct vmx_vcpu *v = to_vmx(vcpu);
+	unsigned long flags;
 	u64 val;
 	int i;
 
-	vmx_get(vcpu);
+	flags = vmx_get(vcpu);
 	for (i = 0; i < ARRAY_SIZE(state_fields); i++) {
 		val = vmcs_read(state_fields[i].field);
 		memcpy((void *)st + state_fields[i].offset, &val, state_fields[i].size);
 	}
-	preempt_enable();
+	vmx_done(flags);
 	memcpy((void *)st + OWN_MSRS, v->msr, sizeof(v->msr));
 	st->cr0 = v->cr0;
 	st->cr4 = v->cr4;
@@ -213,26 +216,28 @@ void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
 
 u64 vmx_read_cr(struct dune_vcpu *vcpu, int cr)
 {
+	unsigned long flags;
 	u64 val;
 
 	if (cr != 3)
 		return cr ? to_vmx(vcpu)->cr4 : to_vmx(vcpu)->cr0;
-	vmx_get(vcpu);
+	flags = vmx_get(vcpu);
 	val = vmcs_read(GUEST_CR3);
-	preempt_enable();
+	vmx_done(flags);
 	return val;
 }
 
 void vmx_write_cr(struct dune_vcpu *vcpu, int cr, u64 val)
 {
-	vmx_get(vcpu);
+	unsigned long flags = vmx_get(vcpu);
+
 	if (cr == 0)
 		vmx_set_cr0(to_vmx(vcpu), val);
 	else if (cr == 7)
 		vmcs_write(GUEST_DR7, val);
 	else
 		set_cr4(to_vmx(vcpu), val);
-	preempt_enable();
+	vmx_done(flags);
 }
 
 /*
