@@ -15,7 +15,7 @@ from dunelab.spec import EngineName
 
 def test_the_qemu_of_a_root_runs_with_what_belongs_to_it(tmp_path: Path) -> None:
     root = tmp_path / "a root"
-    loader = root / "lib64/ld-linux-x86-64.so.2"
+    loader = root / "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
     loader.parent.mkdir(parents=True)
     loader.write_text('#!/bin/sh\necho "$QEMU_MODULE_DIR"\nprintf "%s\\n" "$@"\n')
     loader.chmod(0o755)

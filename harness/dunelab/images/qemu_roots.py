@@ -22,7 +22,8 @@ PACKAGES = ("qemu-system-x86",)
 # Firmware lies in folders of several packages, and QEMU looks where -L says.
 _FIRMWARE = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
 _LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
-_LOADER = "lib64/ld-linux-x86-64.so.2"
+# Not that of /lib64, which old releases have as an absolute link.
+_LOADER = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 _BINARY = "usr/bin/qemu-system-x86_64"
 _MODULES = "usr/lib/x86_64-linux-gnu/qemu"
 
