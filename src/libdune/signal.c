@@ -124,11 +124,24 @@ void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t add
 
 /* ---- putting off ------------------------------------------------------ */
 
+/*
+ * Not now: what the handler interrupted goes on with @sig blocked.  SIGSEGV and SIGBUS
+ * are open while the handler runs: not blocked first, it would be here again at once,
+ * and never come to an end.
+ */
+static void queue_again(int sig, const void *info, struct dune_ucontext *uc)
+{
+	uint64_t bit = SIG_BIT(sig);
+
+	__dune_own4(SYS_rt_sigprocmask, SIG_BLOCK, &bit, 0, 8);
+	__dune_queue_signal(sig, info);
+	uc->sigmask |= bit;
+}
+
 static void put_off(struct dune_percpu *pc, int sig, const void *info, struct dune_ucontext *uc)
 {
 	if (pc->deferred) {	/* the place is taken: SIGSEGV or SIGBUS, sent by somebody */
-		__dune_queue_signal(sig, info);
-		uc->sigmask |= SIG_BIT(sig);
+		queue_again(sig, info, uc);
 		return;
 	}
 	__dune_copy(pc->deferred_info, info, DUNE_SIGINFO_SIZE);
@@ -353,8 +366,7 @@ static void interrupt_guest(struct dune_percpu *pc, int sig, siginfo_t *info,
 
 	if (pc->masked & SIG_BIT(sig)) {
 		if (info->si_code <= 0) {	/* sent: the program blocks it */
-			__dune_queue_signal(sig, info);
-			uc->sigmask |= SIG_BIT(sig);
+			queue_again(sig, info, uc);
 			return;
 		}
 		__dune_action_reset(pc->sigs, sig);
@@ -418,9 +430,8 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 		interrupt_outside(sig, info, uc);
 		return;
 	}
-	if (pc->handling) {	/* SIGSEGV or SIGBUS, sent by somebody */
-		__dune_queue_signal(sig, info);
-		uc->sigmask |= SIG_BIT(sig);
+	if (pc->handling) {	/* SIGSEGV or SIGBUS: sent by somebody, or of a frame */
+		queue_again(sig, info, uc);
 		return;
 	}
 	pc->handling = 1;

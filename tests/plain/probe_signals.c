@@ -12,8 +12,6 @@
 
 #define ALT_SIZE	65536
 
-static sigjmp_buf out;
-
 static void show_altstack(int sig, siginfo_t *info, void *context)
 {
 	const ucontext_t *uc = context;
@@ -43,6 +41,67 @@ static void altstack(void)
 		sigaltstack(NULL, &now);
 		say("then %x size %zu", (unsigned int)now.ss_flags, now.ss_size);
 	}
+}
+
+static sigjmp_buf out;
+
+static void leave_handler(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	say("signal %d code %d", sig, info->si_code);
+	siglongjmp(out, 1);
+}
+
+/* A stack that takes no frame is a SIGSEGV, for which there may be another stack. */
+static void altstack_too_small(void)
+{
+	char *memory = mmap(NULL, 2 * ALT_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	stack_t new = { .ss_sp = memory + ALT_SIZE, .ss_size = ALT_SIZE };
+
+	mprotect(memory, 2 * ALT_SIZE, PROT_READ);
+	say("refused memory: %ld", result(sigaltstack(&new, NULL)));
+	handle(SIGSEGV, leave_handler, 0);
+	handle(SIGUSR1, show_altstack, SA_ONSTACK);
+	for (int i = 0; i < 3; i++)
+		if (!sigsetjmp(out, 1))
+			raise(SIGUSR1);
+	handle(SIGSEGV, leave_handler, SA_ONSTACK);
+	if (!sigsetjmp(out, 1))
+		raise(SIGUSR1);
+}
+
+#define STORM	3000
+
+static volatile int stormed;
+
+static void count_storm(int sig, siginfo_t *info, void *context)
+{
+	(void)info;
+	(void)context;
+	stormed |= 1 << (sig == SIGSEGV ? 0 : sig == SIGBUS ? 1 : 2);
+}
+
+/* Sent by somebody, at any moment, while others are being delivered. */
+static void faults_sent(void)
+{
+	pid_t me = getpid(), pid;
+
+	handle(SIGSEGV, count_storm, 0);
+	handle(SIGBUS, count_storm, 0);
+	handle(SIGUSR1, count_storm, 0);
+	pid = fork();
+	if (!pid) {
+		for (int i = 0; i < STORM; i++) {
+			kill(me, SIGUSR1);
+			kill(me, SIGSEGV);
+			kill(me, SIGBUS);
+		}
+		_exit(0);
+	}
+	while (!waitpid(pid, NULL, WNOHANG))
+		syscall(SYS_getppid);
+	say("survived, seen %x", (unsigned int)stormed);
 }
 
 /* ---- frames ----------------------------------------------------------- */
@@ -244,6 +303,8 @@ static void dispatch_interrupted(void)
 
 static const struct probe probes[] = {
 	{ "alternate stack", altstack },
+	{ "alternate stack that takes no frame", altstack_too_small },
+	{ "faults sent", faults_sent },
 	{ "code segment in the frame", bad_cs },
 	{ "instruction pointer in the frame", bad_rip },
 	{ "software interrupts", software_interrupts },
