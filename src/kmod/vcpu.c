@@ -96,6 +96,9 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 	if (*exit_tsc)
 		stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
 
+	/* A debugger's breakpoints are not to be hit in between. */
+	if (unlikely(hw_breakpoint_active()))
+		set_debugreg(0UL, 7);
 	if (unlikely(vcpu->dr7 & DUNE_DR7_ENABLE))
 		dune_swap_breakpoints(vcpu);
 	static_call(dune_enter)(vcpu);

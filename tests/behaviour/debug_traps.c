@@ -5,6 +5,7 @@
  * registers, which are the thread's own in Dune mode (SDM 17.2, APM 13.1).
  */
 #define _GNU_SOURCE
+#include "../child.h"
 #include "../cpus.h"
 #include "../dune_test.h"
 #include "../ring3.h"
@@ -13,6 +14,9 @@
 #include <cpuid.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
 #include <time.h>
 
 #define BREAKPOINTS	12
@@ -208,6 +212,36 @@ static void breakpoints(void)
 }
 
 /* QEMU's SVM does not take breakpoints from a VMCB's DR7. */
+/*
+ * A tracer sets breakpoints of Linux' for a thread in Dune mode. The guest has debug
+ * registers of its own, so they do not fire there; nothing else happens either.
+ */
+static bool traced(void)
+{
+	volatile int *go = child_shared(sizeof(*go));
+	pid_t pid = fork();
+	int status = -1;
+
+	if (!pid) {
+		while (!*go)
+			usleep(1000);
+		for (int i = 0; i < 10000; i++) {
+			words[0]++;
+			if (i % 10 == 0)
+				syscall(SYS_getppid);
+		}
+		_exit(dune_test_cpl() ? DUNE_TEST_NOT_IN_GUEST : 0);
+	}
+	if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) || waitpid(pid, &status, 0) != pid)
+		ktap_bail("PTRACE_ATTACH: %s", strerror(errno));
+	if (ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[0]), &words[0]) ||
+	    ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), watch(0, 3, 8)) ||
+	    ptrace(PTRACE_DETACH, pid, NULL, NULL))
+		ktap_bail("a tracer's breakpoint: %s", strerror(errno));
+	*go = 1;
+	return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 static bool is_tcg(void)
 {
 	uint32_t a, sign[3];
@@ -221,7 +255,7 @@ int main(void)
 	bool has_int1 = int1_natively();
 
 	cpus_count();
-	ktap_plan(DUNE_TEST_ENTER + 5 + BREAKPOINTS + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 6 + BREAKPOINTS + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_register_intr_handler(T_DEBUG, on_db);
 	instructions(has_int1);
@@ -229,6 +263,7 @@ int main(void)
 	WRITE_DR(0, 0x1234567);
 	ktap_eq(READ_DR(0), 0x1234567, "DR0 is the thread's");
 	WRITE_DR(0, 0);
+	ktap_ok(traced(), "a tracer's breakpoints do not disturb");
 	if (is_tcg())
 		for (int i = 0; i < BREAKPOINTS; i++)
 			ktap_skip("breakpoints", "QEMU's TCG ignores a VMCB's DR7; --engine bochs --vendor amd does not");
