@@ -259,8 +259,11 @@ static void emulate_mov(struct dune_vcpu *vcpu)
 	struct dune_exit *x = &vcpu->exit;
 	bool clts = false;
 
-	/* LMSW and prefixes that nobody needs: refused. */
-	if (!x->decoded && !decode_insn(vcpu, &clts)) {
+	/*
+	 * Ring 3 gets its #GP before an exit (SDM 25.1.1, APM 15.9), but not on Bochs, which
+	 * exits first for MOV DR.  LMSW and prefixes that nobody needs: refused.
+	 */
+	if (x->cpl || (!x->decoded && !decode_insn(vcpu, &clts))) {
 		dune_inject(vcpu, X86_TRAP_GP, 0);
 	} else if (clts) {
 		dune_ops->write_cr(vcpu, 0, dune_ops->read_cr(vcpu, 0) & ~(u64)X86_CR0_TS);
