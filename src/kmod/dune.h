@@ -103,6 +103,7 @@ struct dune_exit {
 	/*
 	 * DUNE_STAT_EXCEPTION: the vector.  DUNE_STAT_INSN: the exception to
 	 * raise (6 #UD, 13 #GP), or DUNE_INSN_SKIP for a harmless no-op.
+	 * DUNE_STAT_INTERRUPT: 0, or the host's vector that take_irq() is to have.
 	 */
 	u8 vector;
 	u32 error_code;		/* DUNE_STAT_EXCEPTION, vector 17 */
@@ -237,6 +238,17 @@ struct dune_ops {
 	 * enter() leaves nothing.
 	 */
 	void (*put)(struct dune_vcpu *vcpu);
+
+	/*
+	 * Interrupts without an exit; all three NULL where the CPU has none.  post()
+	 * hands a vector over and says whether notify() has to follow; @cpu is where
+	 * the owner is now.  Preemption off.  take_irq() calls the host's handler of an
+	 * interrupt that the exit has acknowledged (vcpu->exit.vector).  IRQs off, and
+	 * on after it.
+	 */
+	bool (*post)(struct dune_vcpu *vcpu, u8 vector);
+	void (*notify)(struct dune_vcpu *vcpu, int cpu);
+	void (*take_irq)(u8 vector);
 
 	/* Control registers after an intercepted write, and DR7 as 7.  IRQs on. */
 	u64 (*read_cr)(struct dune_vcpu *vcpu, int cr);

@@ -79,6 +79,7 @@ static long dune_get_info(struct dune_info __user *argp)
 		.vendor		= dune_ops->vendor,
 		.features	= DUNE_FEAT_NX |	/* both vendors' long mode has it here */
 				  (dune_has_sys_call ? DUNE_FEAT_FAST_CALLS : 0) |
+				  (dune_ops->post ? DUNE_FEAT_POSTED : 0) |
 				  (u64)dune_ops->traps << DUNE_FEAT_TRAPS_SHIFT,
 		.gpa_bits	= dune_ops->gpa_bits,
 		.window_shift	= DUNE_WINDOW_SHIFT,

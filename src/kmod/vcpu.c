@@ -118,6 +118,8 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 	 * counts as the thread's own, then close the account.
 	 */
 	if (vcpu->exit.stat == DUNE_STAT_INTERRUPT) {
+		if (vcpu->exit.vector)
+			dune_ops->take_irq(vcpu->exit.vector);
 		local_irq_enable();
 		asm volatile("nop");	/* STI holds interrupts off for one instruction */
 		local_irq_disable();
@@ -380,12 +382,20 @@ static long vcpu_interrupt(struct dune_vcpu *vcpu, unsigned long vector)
 
 	if (vector < 32 || vector > 255)
 		return -EINVAL;
-	xchg(&vcpu->irq, vector);	/* a barrier: set before it is looked at who runs */
+	preempt_disable();	/* between post() and notify() */
+	if (!dune_ops->post)
+		xchg(&vcpu->irq, vector);	/* a barrier: before it is looked at who runs */
+	else if (!dune_ops->post(vcpu, vector))
+		goto out;
 	rcu_read_lock();
 	task = pid_task(READ_ONCE(vcpu->owner), PIDTYPE_PID);
-	if (task)
+	if (task && dune_ops->notify)
+		dune_ops->notify(vcpu, task_cpu(task));
+	else if (task)
 		kick_process(task);
 	rcu_read_unlock();
+out:
+	preempt_enable();
 	return 0;
 }
 
@@ -408,14 +418,18 @@ static int claim(struct dune_vcpu *vcpu, bool prepare)
 	return 0;
 }
 
-/* The short way to DUNE_RUN: no LSM is asked, no ioctl looked up. */
+/* The short way to DUNE_RUN and DUNE_INTERRUPT: no LSM is asked, no ioctl looked up. */
 static loff_t vcpu_llseek(struct file *file, loff_t offset, int whence)
 {
 	struct dune_vcpu *vcpu = file->private_data;
 
-	if (offset != DUNE_RUN_SEEK || whence != SEEK_SET)
+	if (whence != SEEK_SET)
 		return -ESPIPE;
-	return claim(vcpu, false) ?: vcpu_run(vcpu);
+	if (offset == DUNE_RUN_SEEK)
+		return claim(vcpu, false) ?: vcpu_run(vcpu);
+	if ((offset & ~0xffLL) != DUNE_INTERRUPT_SEEK)
+		return -ESPIPE;
+	return current->mm == vcpu->vm->mn.mm ? vcpu_interrupt(vcpu, offset & 0xff) : -EIO;
 }
 
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

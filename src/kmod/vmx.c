@@ -28,6 +28,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <asm/apicdef.h>
 #include <asm/cpu_entry_area.h>
 #include <asm/desc.h>
 #include <asm/perf_event.h>
@@ -67,7 +68,7 @@ static int missing(const char *what)
  * Control bits that must be there, those taken where they exist, and those
  * that the CPU forces (SDM A.3: low half must-be-1, high half may-be-1).
  */
-static bool pick(u32 msr, u32 need, u32 want, u32 *bits)
+bool vmx_pick(u32 msr, u32 need, u32 want, u32 *bits)
 {
 	u32 must, may;
 
@@ -103,15 +104,15 @@ static int vmx_check_controls(void)
 		t = MSR_IA32_VMX_TRUE_PINBASED_CTLS - MSR_IA32_VMX_PINBASED_CTLS;
 
 	/* Interrupts end guest mode and stay pending: the host's IDT gets them. */
-	if (!pick(MSR_IA32_VMX_PINBASED_CTLS + t,
-		  PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING, 0, &vmx_ctl.pin))
+	if (!vmx_pick(MSR_IA32_VMX_PINBASED_CTLS + t,
+		      PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING, 0, &vmx_ctl.pin))
 		return missing("exits on interrupts and NMIs");
 	want = CPU_BASED_HLT_EXITING | CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING |
 	       CPU_BASED_RDPMC_EXITING | CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING |
 	       CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING | CPU_BASED_RDTSC_EXITING |
 	       CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_USE_MSR_BITMAPS |
 	       CPU_BASED_ACTIVATE_SECONDARY_CONTROLS;
-	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS + t, want, 0, &vmx_ctl.cpu))
+	if (!vmx_pick(MSR_IA32_VMX_PROCBASED_CTLS + t, want, 0, &vmx_ctl.cpu))
 		return missing("MSR bitmaps, secondary controls or I/O exits");
 	vmx_ctl.cpu &= ~(CPU_BASED_RDTSC_EXITING | CPU_BASED_INTR_WINDOW_EXITING);
 	if (vmx_ctl.cpu & (CPU_BASED_CR3_LOAD_EXITING | CPU_BASED_CR3_STORE_EXITING))
@@ -129,8 +130,9 @@ static int vmx_check_controls(void)
 		want |= SECONDARY_EXEC_ENABLE_INVPCID;
 	if (boot_cpu_has(X86_FEATURE_WAITPKG))
 		want |= SECONDARY_EXEC_ENABLE_USR_WAIT_PAUSE;
-	if (!pick(MSR_IA32_VMX_PROCBASED_CTLS2,
-		  SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_WBINVD_EXITING, want, &vmx_ctl.cpu2))
+	if (!vmx_pick(MSR_IA32_VMX_PROCBASED_CTLS2,
+		      SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_WBINVD_EXITING, want,
+		      &vmx_ctl.cpu2))
 		return missing("EPT or WBINVD exits");
 	vmx_ctl.random = vmx_ctl.cpu2 & RANDOM_EXITING;
 	vmx_ctl.cpu2 &= ~RANDOM_EXITING;
@@ -145,14 +147,16 @@ static int vmx_check_controls(void)
 	 */
 	want = cpuid_eax(0) >= 0xa && (cpuid_eax(0xa) & 0xff) >= 2 &&
 	       msr_works(MSR_CORE_PERF_GLOBAL_CTRL, 1);
-	if (!pick(MSR_IA32_VMX_EXIT_CTLS + t, VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER,
-		  want ? VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx_ctl.exit))
+	if (!vmx_pick(MSR_IA32_VMX_EXIT_CTLS + t,
+		      VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER,
+		      want ? VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx_ctl.exit))
 		return missing("the exit control that loads EFER");
 	want = vmx_ctl.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
-	if (!pick(MSR_IA32_VMX_ENTRY_CTLS + t,
-		  VM_ENTRY_IA32E_MODE | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_DEBUG_CONTROLS,
-		  want ? VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx_ctl.entry))
+	if (!vmx_pick(MSR_IA32_VMX_ENTRY_CTLS + t,
+		      VM_ENTRY_IA32E_MODE | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_DEBUG_CONTROLS,
+		      want ? VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL : 0, &vmx_ctl.entry))
 		return missing("entry controls that load EFER and DR7");
+	vmx_apic_check(t);
 	return 0;
 }
 
@@ -259,6 +263,10 @@ static int vmx_setup(void)
 	/* Writes exit: they are rare, and reading back after each exit is not. */
 	for (i = 0; i < NR_MSRS; i++)
 		msr_allow(vmx_own_msrs[i], false);
+	if (dune_vmx_ops.post) {
+		msr_allow(APIC_BASE_MSR + (APIC_EOI >> 4), true);
+		msr_allow(APIC_BASE_MSR + (APIC_SELF_IPI >> 4), true);
+	}
 
 	if (vmx_l1d_flush != VMENTER_L1D_FLUSH_NEVER && !boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
 		vmx_l1d_pages = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,

@@ -31,6 +31,8 @@ struct vmx_vcpu {
 	u16 vpid;
 	u32 cpu_ctl;		/* CPU_BASED_*, but for the interrupt window */
 	unsigned int enter_flags;	/* VMX_ENTER_* */
+	struct vmx_apic *apic;	/* NULL: no posted interrupts */
+	u32 *irq;		/* not 0: an interrupt waits for the next entry */
 	int cpu;		/* that may cache the VMCS; -1: it is in memory */
 	struct list_head link;	/* vmx_cpu.loaded of that CPU */
 	u64 cr0, cr4;		/* as the guest sees them */
@@ -54,6 +56,13 @@ struct vmx_cpu {
 	u64 msr[NR_MSRS];		/* the host's */
 };
 
+/* The virtual-APIC page: the CPU uses its first KiB.  Behind that the descriptor. */
+struct vmx_apic {
+	u32 regs[512];		/* SDM 29.1.1 */
+	u32 pir[256 / 32];	/* SDM table 29-1; aligned to 64 bytes */
+	u32 on, rest[7];
+};
+
 /* Revision and controls, chosen once. */
 struct vmx_ctl {
 	u32 revision, pin, cpu, cpu2, exit, entry;
@@ -69,6 +78,7 @@ extern void *vmx_msr_bitmap;		/* one policy for all */
 extern void *vmx_l1d_pages;		/* what is read where L1D cannot be flushed */
 extern bool vmx_clear_buffers, vmx_has_debugctl;
 extern int vmx_l1d_flush;		/* VMENTER_L1D_FLUSH_NEVER, _COND or _ALWAYS */
+bool vmx_pick(u32 msr, u32 need, u32 want, u32 *bits);
 void *vmx_alloc_vmcs(int node, gfp_t gfp);
 bool vmx_activate(struct vmx_vcpu *v);
 void vmx_give_back(struct vmx_cpu *c);
@@ -89,10 +99,17 @@ u64 vmx_make_leaf(u64 pa, u32 access, int level, bool uc);
 u64 vmx_make_table(u64 pa);
 u32 vmx_leaf_access(u64 entry);
 
+/* vmx_apic.c */
+void vmx_apic_check(u32 t);
+void vmx_apic_init(struct vmx_vcpu *v);
+void vmx_apic_sync(struct vmx_apic *apic);
+void vmx_apic_take_back(struct vmx_apic *apic, u8 vector);
+
 /* vmx_exit.c, vmx_entry.S */
 void vmx_enter(struct dune_vcpu *vcpu);
 void vmx_put(struct dune_vcpu *vcpu);
 int dune_vmx_enter(struct dune_regs *regs, u64 *host_rsp, unsigned int flags);
+void dune_vmx_irq(unsigned long handler);
 extern const char dune_vmx_exit[];	/* HOST_RIP */
 
 /* IRQs off, before they go on again: the last that is done with a VMCS. */

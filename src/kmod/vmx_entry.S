@@ -9,6 +9,7 @@
 #include <asm/asm.h>
 #include <asm/cpufeatures.h>
 #include <asm/nospec-branch.h>
+#include <asm/processor-flags.h>
 #include <asm/segment.h>
 #include <asm/unwind_hints.h>
 
@@ -123,3 +124,25 @@ SYM_INNER_LABEL(dune_vmx_exit, SYM_L_GLOBAL)
 	_ASM_EXTABLE(.Lvmlaunch, .Lfaulted)
 	_ASM_EXTABLE(.Lvmresume, .Lfaulted)
 SYM_FUNC_END(dune_vmx_enter)
+
+/*
+ * void dune_vmx_irq(unsigned long handler)
+ *
+ * Call the handler of an interrupt gate on the frame that the CPU would have pushed,
+ * had the interrupt come here with IRQs on: they are on when it is done.
+ */
+SYM_FUNC_START(dune_vmx_irq)
+	push	%rbp
+	mov	%rsp, %rbp
+	and	$-16, %rsp
+	push	$__KERNEL_DS
+	push	%rbp
+	pushf
+	orl	$X86_EFLAGS_IF, (%rsp)
+	push	$__KERNEL_CS
+	CALL_NOSPEC rdi
+	/* IRETQ has popped it all; objtool wants to see it. */
+	mov	%rbp, %rsp
+	pop	%rbp
+	RET
+SYM_FUNC_END(dune_vmx_irq)

@@ -110,7 +110,9 @@ static void keep_event(struct dune_vcpu *vcpu)
 
 	if (!(info & VECTORING_INFO_VALID_MASK))
 		return;
-	if (type == INTR_TYPE_EXT_INTR)
+	if (type == INTR_TYPE_EXT_INTR && to_vmx(vcpu)->apic)
+		vmx_apic_take_back(to_vmx(vcpu)->apic, info & VECTORING_INFO_VECTOR_MASK);
+	else if (type == INTR_TYPE_EXT_INTR)
 		WRITE_ONCE(vcpu->irq, info & VECTORING_INFO_VECTOR_MASK);
 	if (type != INTR_TYPE_HARD_EXCEPTION)
 		return;
@@ -175,9 +177,15 @@ static void decode_exit(struct dune_vcpu *vcpu)
 	switch (reason) {
 	case EXIT_REASON_INTERRUPT_WINDOW:
 		vmcs_write(CPU_BASED_VM_EXEC_CONTROL, to_vmx(vcpu)->cpu_ctl);
-		fallthrough;
+		x->stat = DUNE_STAT_INTERRUPT;
+		return;
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
 		x->stat = DUNE_STAT_INTERRUPT;
+		if (to_vmx(vcpu)->apic)
+			x->vector = vmcs_read(VM_EXIT_INTR_INFO) & INTR_INFO_VECTOR_MASK;
+		return;
+	case EXIT_REASON_APIC_WRITE:	/* SELF_IPI, of an exception's vector: done (SDM 29.5) */
+		answer(x, DUNE_INSN_SKIP);
 		return;
 	case EXIT_REASON_EXCEPTION_NMI:
 		keep_event(vcpu);
@@ -234,8 +242,10 @@ static noinline void put_irq(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 {
 	const u64 shadow = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
 
-	if (vcpu->event.valid || !(vcpu->regs.rflags & X86_EFLAGS_IF) ||
-	    vmcs_read(GUEST_INTERRUPTIBILITY_INFO) & shadow)
+	if (v->apic)
+		vmx_apic_sync(v->apic);
+	else if (vcpu->event.valid || !(vcpu->regs.rflags & X86_EFLAGS_IF) ||
+		 vmcs_read(GUEST_INTERRUPTIBILITY_INFO) & shadow)
 		vmcs_write(CPU_BASED_VM_EXEC_CONTROL, v->cpu_ctl | CPU_BASED_INTR_WINDOW_EXITING);
 	else
 		vmcs_write(VM_ENTRY_INTR_INFO_FIELD,
@@ -269,7 +279,7 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 			vmcs_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 		}
 	}
-	if (unlikely(READ_ONCE(vcpu->irq)))
+	if (unlikely(READ_ONCE(*v->irq)))
 		put_irq(vcpu, v);
 	if (vcpu->event.valid)
 		put_event(&vcpu->event);

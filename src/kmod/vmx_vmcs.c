@@ -68,6 +68,8 @@ static void init_vmcs(struct dune_vcpu *vcpu)
 		vmcs_write(HOST_IA32_PERF_GLOBAL_CTRL, 0);
 	if (vmx_ctl.entry & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
 		vmcs_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+	if (v->apic)
+		vmx_apic_init(v);
 	vmcs_write(VMCS_LINK_POINTER, ~0ULL);
 	vmcs_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	vmcs_write(GUEST_DR7, DR7_FIXED_1);
@@ -94,6 +96,7 @@ void vmx_vcpu_free(struct dune_vcpu *vcpu)
 	if (v->vpid)
 		ida_free(&vpids, v->vpid);
 	free_page((unsigned long)v->vmcs);
+	free_page((unsigned long)v->apic);
 	kfree(v);
 }
 
@@ -110,8 +113,11 @@ int vmx_vcpu_init(struct dune_vcpu *vcpu)
 	v->vcpu = vcpu;
 	v->cpu = -1;
 	v->vmcs = vmx_alloc_vmcs(numa_node_id(), GFP_KERNEL_ACCOUNT);
-	if (!v->vmcs)
+	if (dune_vmx_ops.post)
+		v->apic = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!v->vmcs || (dune_vmx_ops.post && !v->apic))
 		return -ENOMEM;
+	v->irq = v->apic ? &v->apic->on : &vcpu->irq;
 	v->enter_flags = vmx_clear_buffers ? VMX_ENTER_VERW : 0;
 	/* VPID 0 is the host.  Without one each entry and exit flushes (SDM 28.4.3). */
 	if (vmx_ctl.cpu2 & SECONDARY_EXEC_ENABLE_VPID)

@@ -12,11 +12,15 @@
  */
 #include <errno.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "local.h"
 
 #define FIRST_VECTOR	32
 #define MAX_CPUS	8192	/* CONFIG_NR_CPUS at most */
+
+#define X2APIC_EOI	0x80b	/* SDM table 10-6 */
+#define X2APIC_SELF_IPI	0x83f
 
 static uint32_t cpus[MAX_CPUS];		/* ID + 1 */
 bool __dune_apic_used;
@@ -32,17 +36,44 @@ void __dune_apic_set(uint32_t id, int fd)
 	__atomic_store_n(&a->vcpu_fd, fd + 1, __ATOMIC_SEQ_CST);
 }
 
-/* It may be gone by now, with its descriptor. */
-static int announce(int fd)
+static bool ring0(void)
 {
-	return __dune_syscall3(SYS_ioctl, fd, DUNE_INTERRUPT, DUNE_VEC_IPI) ? -ESRCH : 0;
+	uint16_t cs;
+
+	__asm__("mov %%cs, %0" : "=r"(cs));
+	return !(cs & 3);
 }
 
-static struct dune_slot *own(void)
+/* Registers of the virtual x2APIC: no exit (DUNE_FEAT_POSTED). */
+static void x2apic_write(uint32_t msr, uint32_t value)
 {
-	struct dune_percpu *pc = __dune_this_percpu();
+	__asm__ volatile("wrmsr" : : "c"(msr), "a"(value), "d"(0) : "memory");
+}
 
-	return pc ? &__dune_slots[pc->apic_id] : NULL;
+static bool posted(void)
+{
+	return __dune_info.features & DUNE_FEAT_POSTED;
+}
+
+/*
+ * Have the CPU interrupt the thread.  @pc: the caller's, or NULL.  In Dune mode the
+ * module does it without a way to user space, if it is asked at the gate: not where a
+ * filter or a dispatcher of the program's would see that, nor from ring 3, where LSTAR
+ * is the only way.  The thread may be gone by now, with its descriptor.
+ */
+static int announce(const struct dune_percpu *pc, const struct dune_slot *a, int fd)
+{
+	if (pc && ring0()) {
+		if (posted() && a == &__dune_slots[pc->apic_id]) {
+			x2apic_write(X2APIC_SELF_IPI, DUNE_VEC_IPI);
+			return 0;
+		}
+		if (pc->gate_plain && !__dune_filtered)
+			return __dune_gate_call(pc->gate_plain - DUNE_HYPERCALL_LEN, SYS_lseek, fd,
+						DUNE_INTERRUPT_SEEK | DUNE_VEC_IPI, SEEK_SET) ?
+			       -ESRCH : 0;
+	}
+	return __dune_syscall3(SYS_ioctl, fd, DUNE_INTERRUPT, DUNE_VEC_IPI) ? -ESRCH : 0;
 }
 
 static bool take(struct dune_slot *a, unsigned int *vector)
@@ -59,6 +90,13 @@ static bool take(struct dune_slot *a, unsigned int *vector)
 		}
 	}
 	return false;
+}
+
+/* On an IST stack, IF clear: from here on the CPU may have the next one wait for IF. */
+void __dune_apic_end(void)
+{
+	if (posted())
+		x2apic_write(X2APIC_EOI, 0);
 }
 
 /* DUNE_VEC_IPI, on the handler's stack.  Returns with IF clear: IRETQ sets it again. */
@@ -117,7 +155,7 @@ DUNE_EXPORT int dune_send_interrupt(unsigned int vector, uint32_t apic_id)
 	if (fd < 0)
 		return -ESRCH;
 	__atomic_fetch_or(&a->waits[vector / 64], 1ULL << vector % 64, __ATOMIC_SEQ_CST);
-	return announce(fd);
+	return announce(__dune_this_percpu(), a, fd);
 }
 
 DUNE_EXPORT void dune_apic_send_ipi(uint8_t vector, uint32_t apic_id)
@@ -128,13 +166,15 @@ DUNE_EXPORT void dune_apic_send_ipi(uint8_t vector, uint32_t apic_id)
 /* What waits is announced again: the handler may be one that never returns. */
 DUNE_EXPORT void dune_apic_eoi(void)
 {
-	struct dune_slot *a = own();
+	struct dune_percpu *pc = __dune_this_percpu();
+	struct dune_slot *a;
 
-	if (!a)
+	if (!pc)
 		return;
+	a = &__dune_slots[pc->apic_id];
 	for (int i = 0; i < 4; i++)
 		if (__atomic_load_n(&a->waits[i], __ATOMIC_SEQ_CST)) {
-			announce(a->vcpu_fd - 1);
+			announce(pc, a, a->vcpu_fd - 1);
 			return;
 		}
 }

@@ -245,6 +245,7 @@ extern dune_pgflt_cb __dune_pgflt_call;
 /* apic.c */
 extern bool __dune_apic_used;	/* somebody has sent an interrupt */
 void __dune_apic_set(uint32_t id, int fd);
+void __dune_apic_end(void);
 void __dune_apic_interrupt(const struct dune_percpu *pc, struct dune_tf *tf);
 
 /* insn.c */
@@ -291,6 +292,7 @@ extern const char __dune_syscall_vmx[], __dune_syscall_svm[];
 extern const char __dune_foreign_vmx[], __dune_foreign_svm[];
 extern const char __dune_asked_vmx[], __dune_asked_svm[];
 long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c);
+long __dune_gate_call(uint64_t gate, long nr, long a, long b, long c);
 
 /* raise.c: end the process by a signal, with default action */
 void __dune_raise(int sig, int code, uint64_t addr) __attribute__((noreturn));

@@ -78,4 +78,24 @@ LABEL(__dune_asked_svm)
 	ret
 END(__dune_hypercall)
 
+/*
+ * long __dune_gate_call(uint64_t gate, long nr, long a, long b, long c)
+ *
+ * A call as the program makes it, by @gate, the hypercall that the module makes fast
+ * calls for.  Ring 0.
+ */
+FUNC(__dune_gate_call)
+	mov	%rdi, %r9
+	mov	%rsi, %rax
+	mov	%rdx, %rdi
+	mov	%rcx, %rsi
+	mov	%r8, %rdx
+2:	pushfq
+	pop	%r11
+	lea	1f(%rip), %rcx
+	jmp	*%r9
+	.byte	0xeb, 2b - 1f		/* a signal came first: as long as SYSCALL */
+1:	ret
+END(__dune_gate_call)
+
 	.section .note.GNU-stack, "", @progbits

@@ -213,6 +213,8 @@ struct dune_trap_way __dune_trap_long(struct dune_tf *tf, uint64_t *what)
 
 	if ((uint64_t)tf < (uint64_t)pc + DUNE_IST1_TOP)
 		pc->tss.ist[0] = (uint64_t)tf + TF_SIZE;
+	if (what[0] == DUNE_VEC_IPI)
+		__dune_apic_end();
 	if (on_ist(pc, tf->rsp) && !(tf->cs & 3)) {
 		if (is_interrupt(what[0]))
 			returning = __dune_trap_returning(pc, tf->rip, tf->rsp);

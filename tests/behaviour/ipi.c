@@ -1,92 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=240 smp slow-bochs=150 */
+/* dunelab: cpus=4 timeout=240 smp slow-bochs=80 */
 /*
- * Interrupts between the threads of a process: to oneself, to a thread that runs in
- * ring 0 or 3, that sleeps, that has RFLAGS.IF clear, that is in an exception handler or
- * edits page tables; from one thread and from three at once.  Every one that is
- * answered before the next is sent comes exactly once.
+ * Interrupts between the threads of a process: to oneself, to a thread that runs, that
+ * sleeps, that has RFLAGS.IF clear, that is in an exception handler; from outside Dune
+ * mode.  Every one that is answered before the next is sent comes exactly once.  Ring 3
+ * and several senders: ipi_storm.c; what it costs in exits: ipi_exits.c.
  */
 #define _GNU_SOURCE
-#include "../vm.h"
-#include "../cpus.h"
-
-#define VECTOR		0x40	/* and those behind it: one for each sender */
-#define SENDERS		3
-
-static volatile unsigned int count[256], last_vector, order[8], nr_order;
-static volatile bool if_in_handler;
-static volatile uint32_t target;
-static volatile unsigned int ready, stop;
-
-static unsigned long flags(void)
-{
-	unsigned long f;
-
-	asm volatile("pushfq\n\tpop %0" : "=r"(f));
-	return f;
-}
-
-static void cli(void)
-{
-	dune_control_guest_ints(false);
-}
-
-static void sti(void)
-{
-	dune_control_guest_ints(true);
-}
-
-static void took(unsigned int vector)
-{
-	if_in_handler |= (flags() & FL_IF) != 0;
-	last_vector = vector;
-	if (nr_order < 8)
-		order[nr_order++] = vector;
-	count[vector]++;
-	/* The program's vector registers are saved: use them. */
-	asm volatile("pcmpeqd %%xmm0, %%xmm0\n\tpcmpeqd %%xmm15, %%xmm15" : : : "xmm0", "xmm15");
-}
-
-static void on_0(struct dune_tf *tf) { (void)tf; took(VECTOR); }
-static void on_1(struct dune_tf *tf) { (void)tf; took(VECTOR + 1); dune_apic_eoi(); }
-static void on_2(struct dune_tf *tf) { (void)tf; took(VECTOR + 2); }
-
-static void reset(void)
-{
-	memset((void *)count, 0, sizeof(count));
-	nr_order = last_vector = 0;
-	ready = stop = 0;
-	if_in_handler = false;
-}
-
-/* Until *what is @want; false after a while of host time. */
-static bool comes(volatile unsigned int *what, unsigned int want)
-{
-	for (int i = 0; i < 20000 && *what != want; i++) {
-		if (i > 1000) {
-			struct timespec nap = { .tv_nsec = 1000000 };
-
-			nanosleep(&nap, NULL);
-		} else {
-			sched_yield();
-		}
-	}
-	return *what == want;
-}
-
-static void start(pthread_t *t, void *(*fn)(void *), void *arg)
-{
-	if (pthread_create(t, NULL, fn, arg))
-		ktap_bail("pthread_create: %s", strerror(errno));
-}
-
-static void launch(pthread_t *t, void *(*fn)(void *))
-{
-	ready = 0;
-	start(t, fn, NULL);
-	if (!comes(&ready, 1))
-		ktap_bail("the thread does not get on");
-}
+#include "../ipi.h"
 
 /* ---- to oneself ------------------------------------------------------- */
 
@@ -118,17 +39,13 @@ static void to_self(void)
 {
 	uint32_t me = dune_apic_id();
 	unsigned int taken;
-	uint64_t calls;
 	int ret;
 
 	reset();
 	ktap_ok(me != DUNE_APIC_NONE, "the thread has an ID");
-	calls = dune_test_hypercalls();
 	ret = dune_send_interrupt(VECTOR, me);
 	taken = count[VECTOR];
-	calls = dune_test_hypercalls() - calls;
 	ktap_ok(!ret && taken == 1, "to oneself: it is taken at once");
-	ktap_eq(calls, 1, "and costs one hypercall");
 	ktap_ok(!if_in_handler && flags() & FL_IF, "IF is clear in the handler, set after it");
 
 	reset();
@@ -173,57 +90,6 @@ static void to_self(void)
 }
 
 /* ---- to threads that run ---------------------------------------------- */
-
-static void *spin(void *arg)
-{
-	(void)arg;
-	target = dune_apic_id();
-	ready = 1;
-	while (!stop)
-		asm volatile("pause");
-	return NULL;
-}
-
-/* How many of @n come, when each is waited for. */
-static unsigned int ping(unsigned int vector, unsigned int n)
-{
-	unsigned int sent, from = count[vector];
-
-	for (sent = 1; sent <= n; sent++) {
-		dune_apic_send_ipi((uint8_t)vector, target);
-		if (!comes(&count[vector], from + sent))
-			break;
-	}
-	return sent - 1;
-}
-
-/* Vector registers and red zone in a loop; not 0: something changed. */
-static unsigned long keep_registers(volatile unsigned int *until)
-{
-	unsigned long bad = 0;
-
-	asm volatile("mov $0x1234567890abcdef, %%rax\n\t"
-		     "movq %%rax, %%xmm0\n\tmovq %%rax, %%xmm15\n\t"
-		     "mov %%rax, -8(%%rsp)\n\tmov %%rax, -128(%%rsp)\n"
-		     "1:	movq %%xmm0, %%rcx\n\tcmp %%rax, %%rcx\n\tjne 2f\n\t"
-		     "movq %%xmm15, %%rcx\n\tcmp %%rax, %%rcx\n\tjne 2f\n\t"
-		     "cmp %%rax, -8(%%rsp)\n\tjne 2f\n\tcmp %%rax, -128(%%rsp)\n\tjne 2f\n\t"
-		     "cmpl $0, (%[until])\n\tje 1b\n\t"
-		     "jmp 3f\n"
-		     "2:	mov $1, %[bad]\n"
-		     "3:"
-		     : [bad] "+r"(bad) : [until] "r"(until)
-		     : "rax", "rcx", "xmm0", "xmm15", "memory", "cc");
-	return bad;
-}
-
-static void *keeper(void *arg)
-{
-	(void)arg;
-	target = dune_apic_id();
-	ready = 1;
-	return (void *)keep_registers(&stop);
-}
 
 static volatile unsigned int sti_now;
 
@@ -286,23 +152,6 @@ static void post_call(struct dune_tf *tf)
 	(void)tf;
 }
 
-static void running(void *(*fn)(void *), unsigned int n, const char *what)
-{
-	unsigned int got;
-	pthread_t t;
-	void *bad;
-
-	reset();
-	launch(&t, fn);
-	got = ping(VECTOR, n);
-	stop = 1;
-	pthread_join(t, &bad);
-	if (bad)
-		ktap_note("%s: the thread found %lu things wrong", what, (unsigned long)bad);
-	ktap_ok(got == n && count[VECTOR] == n && !bad, "%s: %u of %u come, once each", what,
-		got, n);
-}
-
 static void if_clear(void)
 {
 	pthread_t t;
@@ -354,194 +203,6 @@ static void asleep(void)
 		ktap_bail("write");
 	pthread_join(t, &ret);
 	ktap_eq((long)ret, 101, "and gets it when the call returns, with its result");
-}
-
-/* ---- ring 3 ----------------------------------------------------------- */
-
-extern char user_spin[];
-asm(".text\n" ".globl user_spin\n"
-    "user_spin: mov (%r15), %rdi\n test %rdi, %rdi\n jz user_spin\n"
-    "	mov $1000, %eax\n syscall\n ud2\n");
-
-/* Calls in a loop: the ways between the rings, interrupted anywhere. */
-extern char user_calls[];
-asm(".globl user_calls\n"
-    "user_calls: mov $0x77, %ebx\n"
-    "1:	mov $1001, %eax\n	syscall\n"
-    "	cmp $4711, %rax\n	jne 2f\n	cmp $0x77, %ebx\n	jne 2f\n"
-    "	mov (%r15), %rdi\n	test %rdi, %rdi\n	jz 1b\n"
-    "	mov $1000, %eax\n	syscall\n"
-    "2:	mov $99, %edi\n	mov $1000, %eax\n	syscall\n	ud2\n");
-
-static char *volatile user_code;
-static volatile uint64_t go;
-static volatile bool from_ring3;
-static volatile uint64_t user_flags;
-
-static void on_user(struct dune_tf *tf)
-{
-	from_ring3 |= (tf->cs & 3) == 3;
-	took(VECTOR);
-}
-
-static void on_call(struct dune_tf *tf)
-{
-	if (tf->rax == 1001)
-		tf->rax = 4711;
-	else
-		dune_ret_from_user((int)ARG0(tf));
-}
-
-static void *in_ring3(void *arg)
-{
-	static char stack[8192] __attribute__((aligned(64)));
-	struct dune_tf tf;
-	long ret;
-
-	(void)arg;
-	memset(&tf, 0, sizeof(tf));
-	tf.rip = (uint64_t)user_code;
-	tf.rsp = (uint64_t)stack + sizeof(stack);
-	tf.rflags = user_flags;
-	tf.r15 = (uint64_t)&go;
-	target = dune_apic_id();
-	ready = 1;
-	ret = dune_jump_to_user(&tf);
-	return (void *)(ret + 100 * (long)count[VECTOR]);
-}
-
-static void rings(void)
-{
-	unsigned int got;
-	pthread_t t;
-	void *ret;
-
-	dune_register_syscall_handler(on_call);
-	dune_register_intr_handler(VECTOR, on_user);
-	user_code = user_calls;
-	reset();
-	go = 0;
-	user_flags = 2 | FL_IF;
-	launch(&t, in_ring3);
-	got = ping(VECTOR, 2000);
-	go = 7;
-	pthread_join(t, &ret);
-	ktap_ok(got == 2000 && (long)ret == 200007, "between the rings: %u of 2000 come", got);
-
-	user_code = user_spin;
-	reset();
-	go = 0;
-	from_ring3 = false;
-	user_flags = 2 | FL_IF;
-	launch(&t, in_ring3);
-	usleep(5000);
-	got = ping(VECTOR, 200);
-	go = 7;
-	pthread_join(t, &ret);
-	ktap_ok(got == 200 && (long)ret == 20007 && from_ring3, "ring 3: %u of 200 come", got);
-
-	reset();
-	go = 0;
-	user_flags = 2;
-	launch(&t, in_ring3);
-	usleep(5000);
-	dune_apic_send_ipi(VECTOR, target);
-	usleep(20000);
-	got = count[VECTOR];
-	go = 7;
-	pthread_join(t, &ret);
-	ktap_ok(!got && (long)ret % 100 == 7, "ring 3 with IF clear is left alone");
-	comes(&count[VECTOR], 1);
-	ktap_eq(count[VECTOR], 1, "ring 0 takes it");
-	dune_register_intr_handler(VECTOR, on_0);
-}
-
-/* ---- page tables ------------------------------------------------------ */
-
-static void *editor(void *arg)
-{
-	unsigned char *at = vm_map(64 * PGSIZE);
-	unsigned long bad = 0;
-
-	(void)arg;
-	target = dune_apic_id();
-	ready = 1;
-	for (unsigned int n = 0; !stop; n++) {
-		unsigned char *p = at + n % 64 * PGSIZE;
-
-		bad += dune_vm_mprotect(pgroot, p, PGSIZE, PERM_R) != 0;
-		bad += (*vm_entry(pgroot, p) & PTE_W) != 0;
-		bad += dune_vm_mprotect(pgroot, p, PGSIZE, PERM_R | PERM_W) != 0;
-		*(volatile unsigned char *)p = (unsigned char)n;
-		bad += *(volatile unsigned char *)p != (unsigned char)n;
-	}
-	return (void *)bad;
-}
-
-/* ---- a storm ---------------------------------------------------------- */
-
-#define ROUNDS	1500
-
-static void *answered(void *arg)
-{
-	return (void *)(unsigned long)ping(VECTOR + (unsigned int)(unsigned long)arg, ROUNDS);
-}
-
-static volatile unsigned int sent[SENDERS], got_upto[SENDERS];
-
-static void on_storm_0(struct dune_tf *tf) { (void)tf; got_upto[0] = sent[0]; took(VECTOR); }
-static void on_storm_1(struct dune_tf *tf) { (void)tf; got_upto[1] = sent[1]; took(VECTOR + 1); }
-static void on_storm_2(struct dune_tf *tf) { (void)tf; got_upto[2] = sent[2]; took(VECTOR + 2); }
-
-static void *floods(void *arg)
-{
-	unsigned int me = (unsigned int)(unsigned long)arg;
-
-	for (unsigned int i = 1; i <= 20 * ROUNDS; i++) {
-		sent[me] = i;
-		dune_apic_send_ipi((uint8_t)(VECTOR + me), target);
-	}
-	return NULL;
-}
-
-static void storms(void)
-{
-	pthread_t t[SENDERS], victim;
-	unsigned int all = 0, last = 0, most = 0;
-	void *ret, *bad;
-
-	reset();
-	launch(&victim, keeper);
-	for (unsigned long i = 0; i < SENDERS; i++)
-		start(&t[i], answered, (void *)i);
-	for (unsigned int i = 0; i < SENDERS; i++) {
-		pthread_join(t[i], &ret);
-		all += (unsigned int)(unsigned long)ret == ROUNDS && count[VECTOR + i] == ROUNDS;
-	}
-	ktap_eq(all, SENDERS, "three senders at once: %d come from each, once each", ROUNDS);
-
-	dune_register_intr_handler(VECTOR, on_storm_0);
-	dune_register_intr_handler(VECTOR + 1, on_storm_1);
-	dune_register_intr_handler(VECTOR + 2, on_storm_2);
-	memset((void *)count, 0, sizeof(count));
-	for (unsigned long i = 0; i < SENDERS; i++)
-		start(&t[i], floods, (void *)i);
-	for (unsigned int i = 0; i < SENDERS; i++)
-		pthread_join(t[i], NULL);
-	for (unsigned int i = 0; i < SENDERS; i++) {
-		last += comes(&got_upto[i], 20 * ROUNDS);
-		most += count[VECTOR + i] <= 20 * ROUNDS && count[VECTOR + i] > 0;
-	}
-	ktap_note("of %d sent by each: %u, %u, %u", 20 * ROUNDS, count[VECTOR],
-		  count[VECTOR + 1], count[VECTOR + 2]);
-	ktap_ok(last == SENDERS && most == SENDERS,
-		"a flood: the last of each sender comes, and no more than were sent");
-	stop = 1;
-	pthread_join(victim, &bad);
-	ktap_ok(!bad, "vector registers and red zone of the receiver stay");
-	dune_register_intr_handler(VECTOR, on_0);
-	dune_register_intr_handler(VECTOR + 1, on_1);
-	dune_register_intr_handler(VECTOR + 2, on_2);
 }
 
 /* ---- who has which ID ------------------------------------------------- */
@@ -622,7 +283,7 @@ int main(void)
 
 	start(&stranger, outside, NULL);	/* before this thread enters */
 	cpus_count();
-	ktap_plan(DUNE_TEST_ENTER + 39 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 30 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_register_intr_handler(VECTOR, on_0);
 	dune_register_intr_handler(VECTOR + 1, on_1);
@@ -637,11 +298,8 @@ int main(void)
 	dune_hook_syscalls(pre_call, post_call);
 	running(calls, 2000, "to one with hooks around its calls");
 	dune_hook_syscalls(NULL, NULL);
-	running(editor, 2000, "to one that edits page tables");
 	if_clear();
 	asleep();
-	rings();
-	storms();
 	ids();
 	forked();
 

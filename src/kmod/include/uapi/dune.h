@@ -17,7 +17,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define DUNE_ABI_VERSION	4
+#define DUNE_ABI_VERSION	5
 
 /* enum dune_info.vendor */
 #define DUNE_VENDOR_VMX		1
@@ -35,6 +35,7 @@
 #define DUNE_FEAT_PKU		(1ULL << 8)
 #define DUNE_FEAT_FAST_CALLS	(1ULL << 9)	/* DUNE_SET_FAST_CALLS works: the kernel's doing */
 #define DUNE_FEAT_TRAPS_SHIFT	10		/* from here on: the DUNE_TRAP_* that can be set */
+#define DUNE_FEAT_POSTED	(1ULL << 32)	/* no exit; the guest ends them */
 
 struct dune_info {
 	__u32 abi_version;
@@ -205,5 +206,6 @@ struct dune_stats {
 #define DUNE_GET_STATE		_IOR(DUNE_IOC_TYPE, 0x12, struct dune_state)
 #define DUNE_SET_FAST_CALLS	_IOW(DUNE_IOC_TYPE, 0x13, struct dune_fast_calls)
 #define DUNE_INTERRUPT		_IO(DUNE_IOC_TYPE, 0x14)	/* argument: a vector, 32 .. 255 */
+#define DUNE_INTERRUPT_SEEK	(-((__s64)DUNE_INTERRUPT << 8))	/* lseek() to it + vector */
 
 #endif /* _UAPI_DUNE_H */

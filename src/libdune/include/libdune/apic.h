@@ -22,8 +22,10 @@
  * and page.h, which take a lock: a handler calls these only if the thread that it
  * interrupts never does, or does so with RFLAGS.IF clear.
  *
- * Sending costs one exit, and the receiver one, if it runs.  A process that does it has
- * no use for INT 255.  The child of a fork has the ID of the thread
+ * Sending costs one exit.  Receiving costs one too if the thread runs, and none where the
+ * CPU posts interrupts (VT-x with posted interrupts); nor is one to oneself an exit there.
+ * A sender without any would need the CPU's own interrupt command register, which can
+ * send any vector to any CPU.  A process that sends interrupts has no use for INT 255.  The child of a fork has the ID of the thread
  * that made it and none of its interrupts.
  */
 #ifndef LIBDUNE_APIC_H
