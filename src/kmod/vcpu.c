@@ -300,7 +300,40 @@ static struct preempt_ops vcpu_preempt_ops = {
 	.sched_out	= vcpu_sched_out,
 };
 
-static int vcpu_run(struct dune_vcpu *vcpu)
+/*
+ * The thread is being killed, maybe for another's core file: that shows it where the
+ * program stood and not in DUNE_RUN, whose result this becomes.  As by PTRACE_SETREGS;
+ * SIGKILL comes before user mode.
+ */
+static long show_guest(const struct dune_vcpu *vcpu)
+{
+	const struct dune_regs *r = &vcpu->regs;
+	struct pt_regs *regs = current_pt_regs();
+	bool call = vcpu->gate && r->rip - vcpu->gate <= 3;	/* SYSCALL, to the program */
+
+	regs->bx = r->rbx;
+	regs->cx = r->rcx;
+	regs->dx = r->rdx;
+	regs->si = r->rsi;
+	regs->di = r->rdi;
+	regs->bp = r->rbp;
+	regs->sp = r->rsp;
+	regs->r8 = r->r8;
+	regs->r9 = r->r9;
+	regs->r10 = r->r10;
+	regs->r11 = r->r11;
+	regs->r12 = r->r12;
+	regs->r13 = r->r13;
+	regs->r14 = r->r14;
+	regs->r15 = r->r15;
+	regs->ip = call ? r->rcx : r->rip;
+	regs->flags = dune_rflags(call ? r->r11 : r->rflags) | X86_EFLAGS_IF;
+	regs->flags &= ~(X86_EFLAGS_IOPL | X86_EFLAGS_NT);
+	regs->orig_ax = -1;		/* nothing to restart */
+	return r->rax;
+}
+
+static long vcpu_run(struct dune_vcpu *vcpu)
 {
 	u64 exit_tsc = 0, rip = vcpu->regs.rip;
 	struct dune_stats *stats = vcpu->stats;
@@ -341,7 +374,7 @@ static int vcpu_run(struct dune_vcpu *vcpu)
 	stats->returns++;
 	if (exit_tsc)
 		stats->exit[vcpu->exit.stat].ticks += rdtsc() - exit_tsc;
-	return ret;
+	return unlikely(fatal_signal_pending(current)) ? show_guest(vcpu) : ret;
 }
 
 static long vcpu_set_state(struct dune_vcpu *vcpu, const void __user *argp)

@@ -2,7 +2,8 @@
 /* dunelab: cpus=2 timeout=120 slow-bochs=11 */
 /*
  * A core file shows the program: where it stood, its general and vector registers,
- * and the signal, as if it had not been in Dune mode.
+ * and the signal, as if it had not been in Dune mode.  So it does of another thread
+ * that executes code, or that sleeps in a call that the module makes.
  */
 #define _GNU_SOURCE
 #include "../dune_test.h"
@@ -44,9 +45,11 @@ ENDING(by_abort, "mov own_pid(%rip), %edi\n\tmov own_tid(%rip), %esi\n\tmov $6, 
 ENDING(by_int80, "mov own_pid(%rip), %ebx\n\tmov $3, %ecx\n\tmov $37, %eax", "int $0x80");
 ENDING(by_quit, "xor %ecx, %ecx", "1: jmp 1b");
 ENDING(by_sleep, "mov $34, %eax", "syscall");
+ENDING(by_read, "mov own_pipe(%rip), %edi\n\tlea own_pid(%rip), %rsi\n\tmov $1, %edx\n\t"
+       "xor %eax, %eax", "syscall");
 ENDING(by_stack, "xor %esp, %esp", "push %rax");
 
-int own_pid __attribute__((used)), own_tid __attribute__((used));
+int own_pid __attribute__((used)), own_tid __attribute__((used)), own_pipe[2];
 
 struct ending {
 	const char *name;
@@ -56,21 +59,29 @@ struct ending {
 	long behind;		/* bytes from the label to where it stands at last */
 	bool blocked;		/* the program blocks the signal */
 	bool thread;		/* not in the first thread */
+	const struct ending *beside;	/* what another thread does meanwhile */
 };
 
+static const struct ending looping = { .fn = by_quit, .at = by_quit_at };
+static const struct ending reading = { .fn = by_read, .at = by_read_at, .behind = 2 };
+
 static const struct ending endings[] = {
-	{ "a write to nowhere", by_write, by_write_at, SIGSEGV, 0, false, false },
-	{ "one while SIGSEGV is blocked", by_write, by_write_at, SIGSEGV, 0, true, false },
-	{ "a jump to nowhere", by_jump, (const char *)16, SIGSEGV, 0, false, false },
-	{ "a push without a stack", by_stack, by_stack_at, SIGSEGV, 0, false, false },
-	{ "an invalid opcode", by_ud2, by_ud2_at, SIGILL, 0, false, false },
-	{ "a breakpoint", by_int3, by_int3_at, SIGTRAP, 1, false, false },
-	{ "a division", by_division, by_division_at, SIGFPE, 0, false, false },
-	{ "a thread's division", by_division, by_division_at, SIGFPE, 0, false, true },
-	{ "SIGABRT sent to itself", by_abort, by_abort_at, SIGABRT, 2, false, false },
-	{ "SIGQUIT sent to itself by int $0x80", by_int80, by_int80_at, SIGQUIT, 2, false, false },
-	{ "SIGQUIT in a loop", by_quit, by_quit_at, SIGQUIT, 0, false, false },
-	{ "SIGQUIT in a pause", by_sleep, by_sleep_at, SIGQUIT, 2, false, false },
+	{ "a write to nowhere", by_write, by_write_at, SIGSEGV, 0, false, false, NULL },
+	{ "one while SIGSEGV is blocked", by_write, by_write_at, SIGSEGV, 0, true, false, NULL },
+	{ "a jump to nowhere", by_jump, (const char *)16, SIGSEGV, 0, false, false, NULL },
+	{ "a push without a stack", by_stack, by_stack_at, SIGSEGV, 0, false, false, NULL },
+	{ "an invalid opcode", by_ud2, by_ud2_at, SIGILL, 0, false, false, NULL },
+	{ "a breakpoint", by_int3, by_int3_at, SIGTRAP, 1, false, false, NULL },
+	{ "a division", by_division, by_division_at, SIGFPE, 0, false, false, NULL },
+	{ "a thread's division", by_division, by_division_at, SIGFPE, 0, false, true, NULL },
+	{ "SIGABRT sent to itself", by_abort, by_abort_at, SIGABRT, 2, false, false, NULL },
+	{ "SIGQUIT sent to itself by int $0x80", by_int80, by_int80_at, SIGQUIT, 2, false, false, NULL },
+	{ "SIGQUIT in a loop", by_quit, by_quit_at, SIGQUIT, 0, false, false, NULL },
+	{ "a division beside a loop", by_division, by_division_at, SIGFPE, 0, false, false,
+	  &looping },
+	{ "a division beside a read()", by_division, by_division_at, SIGFPE, 0, false, false,
+	  &reading },
+	{ "SIGQUIT in a pause", by_sleep, by_sleep_at, SIGQUIT, 2, false, false, NULL },
 };
 
 #define NR_ENDINGS (sizeof(endings) / sizeof(endings[0]))
@@ -100,26 +111,40 @@ static int end(void *arg)
 		pthread_create(&t, NULL, thread, arg);
 		pthread_join(t, NULL);
 	}
+	if (e->beside) {
+		if (pipe(own_pipe) || pthread_create(&t, NULL, thread, (void *)e->beside))
+			return 2;
+		usleep(300000);		/* it is where it stays */
+	}
 	e->fn();
 	return 1;
 }
 
+#define MAX_THREADS 2
+
 struct core {
-	struct elf_prstatus status;
-	struct user_fpregs_struct fp;
+	struct core_thread {		/* the one that ends the process is the first */
+		struct elf_prstatus status;
+		struct user_fpregs_struct fp;
+		bool has_fp;
+	} thread[MAX_THREADS];
+	unsigned int nr_threads;
 	siginfo_t info;
-	bool has_status, has_fp, has_info;
+	bool has_info;
 };
 
 static void take_note(struct core *c, uint32_t type, const void *desc, size_t size)
 {
-	if (type == NT_PRSTATUS && !c->has_status && size == sizeof(c->status)) {
-		memcpy(&c->status, desc, size);
-		c->has_status = true;
-	} else if (type == NT_FPREGSET && !c->has_fp && size == sizeof(c->fp)) {
-		memcpy(&c->fp, desc, size);
-		c->has_fp = true;
-	} else if (type == NT_SIGINFO && size == sizeof(c->info)) {
+	struct core_thread *t = &c->thread[c->nr_threads];
+
+	if (type == NT_PRSTATUS && c->nr_threads < MAX_THREADS && size == sizeof(t->status)) {
+		memcpy(&t->status, desc, size);
+		c->nr_threads++;
+	} else if (type == NT_FPREGSET && c->nr_threads && size == sizeof(t->fp) &&
+		   !t[-1].has_fp) {
+		memcpy(&t[-1].fp, desc, size);
+		t[-1].has_fp = true;
+	} else if (type == NT_SIGINFO && !c->has_info && size == sizeof(c->info)) {
 		memcpy(&c->info, desc, size);
 		c->has_info = true;
 	}
@@ -158,19 +183,19 @@ static bool read_core(struct core *c)
 	}
 	close(fd);
 	unlink(CORE);
-	return c->has_status && c->has_fp && c->has_info;
+	return c->nr_threads && c->thread[c->nr_threads - 1].has_fp && c->has_info;
 }
 
-static const struct user_regs_struct *regs(const struct core *c)
+static const struct user_regs_struct *regs(const struct core_thread *t)
 {
-	return (const void *)&c->status.pr_reg;
+	return (const void *)&t->status.pr_reg;
 }
 
-static uint64_t xmm(const struct core *c, unsigned int nr)
+static uint64_t xmm(const struct core_thread *t, unsigned int nr)
 {
 	uint64_t low;
 
-	memcpy(&low, &c->fp.xmm_space[nr * 4], sizeof(low));
+	memcpy(&low, &t->fp.xmm_space[nr * 4], sizeof(low));
 	return low;
 }
 
@@ -186,13 +211,13 @@ static bool same(const char *what, uint64_t dune, uint64_t native)
 
 #define SAME(reg) same(#reg, regs(dune)->reg, regs(native)->reg)
 
-static bool same_registers(const struct ending *e, const struct core *dune,
-			   const struct core *native)
+static bool same_registers(const struct ending *e, const struct core_thread *dune,
+			   const struct core_thread *native)
 {
 	bool ok = SAME(rcx);
 
 	/* Of a call that ends early the kernel shows an error of its own. */
-	if (e->fn != by_sleep)
+	if (e->fn != by_sleep && e->fn != by_read)
 		ok &= SAME(rax);
 	if (e->fn != by_int80)		/* the process */
 		ok &= SAME(rbx);
@@ -211,12 +236,14 @@ static bool same_registers(const struct ending *e, const struct core *dune,
 	ok &= same("eflags", regs(dune)->eflags & ~RF, regs(native)->eflags & ~RF);
 	ok &= same("xmm5", xmm(dune, 5), xmm(native, 5));
 	ok &= same("xmm12", xmm(dune, 12), xmm(native, 12));
-	ok &= same("mxcsr", dune->fp.mxcsr, native->fp.mxcsr);
-	ok &= same("si_code", (uint64_t)dune->info.si_code, (uint64_t)native->info.si_code);
-	if (native->info.si_code > 0)
-		ok &= same("si_addr", (uint64_t)dune->info.si_addr,
-			   (uint64_t)native->info.si_addr);
-	return ok;
+	return ok & same("mxcsr", dune->fp.mxcsr, native->fp.mxcsr);
+}
+
+static bool same_info(const siginfo_t *dune, const siginfo_t *native)
+{
+	return same("si_code", (uint64_t)dune->si_code, (uint64_t)native->si_code) &&
+	       (native->si_code <= 0 ||
+		same("si_addr", (uint64_t)dune->si_addr, (uint64_t)native->si_addr));
 }
 
 static int wait_for_end(pid_t pid, const struct ending *e)
@@ -234,9 +261,15 @@ static int wait_for_end(pid_t pid, const struct ending *e)
 /* What the core file of a native child is, and that it is what we think. */
 static bool good_native(const struct core *c, const struct ending *e)
 {
-	return same("rip", regs(c)->rip, (uint64_t)e->at + (uint64_t)e->behind) &&
-	       same("r8", regs(c)->r8, strtoull(MAGIC, NULL, 16)) &&
-	       c->status.pr_cursig == e->sig;
+	const struct ending *who[] = { e, e->beside };
+	bool ok = c->thread[0].status.pr_cursig == e->sig;
+
+	for (unsigned int i = 0; i < MAX_THREADS && who[i]; i++)
+		ok &= c->nr_threads > i &&
+		      same("rip", regs(&c->thread[i])->rip,
+			   (uint64_t)who[i]->at + (uint64_t)who[i]->behind) &&
+		      same("r8", regs(&c->thread[i])->r8, strtoull(MAGIC, NULL, 16));
+	return ok;
 }
 
 static void compare(struct child *native, const struct ending *e)
@@ -256,7 +289,12 @@ static void compare(struct child *native, const struct ending *e)
 		_exit(dune_test_cpl() ? 99 : end((void *)e));
 	status = wait_for_end(pid, e);
 	ok &= same("the end", (uint64_t)status, (uint64_t)e->sig | 0x80);
-	ok &= read_core(&got) && got.status.pr_cursig == e->sig && same_registers(e, &got, &want);
+	ok &= read_core(&got) && got.thread[0].status.pr_cursig == e->sig &&
+	      same_registers(e, &got.thread[0], &want.thread[0]) &&
+	      same_info(&got.info, &want.info);
+	if (ok && e->beside)
+		ok = got.nr_threads > 1 &&
+		     same_registers(e->beside, &got.thread[1], &want.thread[1]);
 	ktap_ok(ok, "%s", e->name);
 }
 
