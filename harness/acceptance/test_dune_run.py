@@ -323,7 +323,7 @@ def test_options(shell: Shell, plain: Callable[[str], str]) -> None:
     assert "# comm=start\n" in named.stdout
     assert named.status == 0
     assert shell("dune-run --help").stdout.startswith("Usage: dune-run ")
-    assert re.fullmatch(r"dune-run \d+\.\d+\n", shell("dune-run --version").stdout)
+    assert re.fullmatch(r"dune-run \d+(\.\d+)+\n", shell("dune-run --version").stdout)
     for wrong in ("--nosuch echo", "--as", "", "--verify", "--"):
         done = shell(f"dune-run {wrong}")
         assert (done.status, done.stdout) == (125, "")

@@ -7,17 +7,26 @@
 #include "../dune_test.h"
 
 #include <pthread.h>
+#include <string.h>
 
 static int entered = -1;
 static bool inside_constructor;
 
-static void enter_early(void)
+/* getenv() finds nothing yet. */
+static void enter_early(int argc, char **argv, char **envp)
 {
-	if (!dune_test_native())
+	static const char native[] = "DUNE_TEST_NATIVE=";
+
+	(void)argc;
+	(void)argv;
+	while (*envp && strncmp(*envp, native, sizeof(native) - 1))
+		envp++;
+	if (!*envp)
 		entered = dune_init_and_enter();
 }
 
-__attribute__((section(".preinit_array"), used)) static void (*const early)(void) = enter_early;
+__attribute__((section(".preinit_array"), used)) static void (*const early)(int, char **, char **) =
+	enter_early;
 
 __attribute__((constructor)) static void construct(void)
 {

@@ -289,7 +289,7 @@ int main(void)
 	uint64_t user_tls_block[1] = { 4711 };
 	unsigned long fs;
 
-	ktap_plan(DUNE_TEST_ENTER + 35 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 38 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_register_syscall_handler(on_call);
 	dune_register_intr_handler(TRAP_UD, on_ud);
