@@ -358,10 +358,13 @@ static long vcpu_run(struct dune_vcpu *vcpu)
 	if (dune_ops->put)
 		preempt_notifier_register(&vcpu->preempt);
 	do {
-		if (enter_once(vcpu, vm, stats, &exit_tsc))
+		if (enter_once(vcpu, vm, stats, &exit_tsc)) {
 			ret = handle_exit(vcpu);
-		else
-			ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
+			continue;
+		}
+		ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
+		if (!signal_pending(current))
+			schedule();	/* here, not on the way to user space: see show_guest() */
 	} while (ret == RUN_AGAIN);
 	if (dune_ops->put) {
 		preempt_disable();
