@@ -156,6 +156,11 @@ static __always_inline void vtime_account_guest_enter(void)
 #define EPT_VIOLATION_GVA_IS_VALID	BIT(7)
 #endif
 
+/* APM 15.30.5: no scaling.  Up to 5.16 KVM keeps the name to itself. */
+#ifndef SVM_TSC_RATIO_DEFAULT
+#define SVM_TSC_RATIO_DEFAULT	0x0100000000ULL
+#endif
+
 /* Named since 6.16. */
 #ifndef DR7_FIXED_1
 #define DR7_FIXED_1	0x00000400
