@@ -88,7 +88,7 @@ def traces(do: Do) -> list[str]:
     ).splitlines()
 
 
-@pytest.mark.slow(bochs=300)
+@pytest.mark.slow(300)
 def test_library_and_dune_run(bare: Machine, do: Do, lab: DuneLab) -> None:
     """dune.ko is the bench's; a program is built by what pkg-config says."""
     before = traces(do)

@@ -358,13 +358,10 @@ static long vcpu_run(struct dune_vcpu *vcpu)
 	if (dune_ops->put)
 		preempt_notifier_register(&vcpu->preempt);
 	do {
-		if (enter_once(vcpu, vm, stats, &exit_tsc)) {
+		if (enter_once(vcpu, vm, stats, &exit_tsc))
 			ret = handle_exit(vcpu);
-			continue;
-		}
-		ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
-		if (!signal_pending(current))
-			schedule();	/* here, not on the way to user space: see show_guest() */
+		else
+			ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
 	} while (ret == RUN_AGAIN);
 	if (dune_ops->put) {
 		preempt_disable();
