@@ -57,6 +57,16 @@ __attribute__((unused)) static void reset(void)
 	if_in_handler = false;
 }
 
+/* Of all classes; @stats of any thread, or NULL natively. */
+__attribute__((unused)) static uint64_t all_exits(const volatile struct dune_stats *stats)
+{
+	uint64_t n = 0;
+
+	for (unsigned int i = 0; stats && i < DUNE_STAT_NR; i++)
+		n += stats->exit[i].count;
+	return n;
+}
+
 /* Until *what is @want; false after a while of host time. */
 static bool comes(volatile unsigned int *what, unsigned int want)
 {

@@ -156,7 +156,7 @@ static __always_inline void vtime_account_guest_enter(void)
 #define EPT_VIOLATION_GVA_IS_VALID	BIT(7)
 #endif
 
-/* APM 15.30.5: no scaling.  Up to 5.16 KVM keeps the name to itself. */
+/* APM 15.30.5: no scaling.  In 5.10 KVM has a name of its own for it. */
 #ifndef SVM_TSC_RATIO_DEFAULT
 #define SVM_TSC_RATIO_DEFAULT	0x0100000000ULL
 #endif

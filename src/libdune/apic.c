@@ -36,14 +36,6 @@ void __dune_apic_set(uint32_t id, int fd)
 	__atomic_store_n(&a->vcpu_fd, fd + 1, __ATOMIC_SEQ_CST);
 }
 
-static bool ring0(void)
-{
-	uint16_t cs;
-
-	__asm__("mov %%cs, %0" : "=r"(cs));
-	return !(cs & 3);
-}
-
 /* Registers of the virtual x2APIC: no exit (DUNE_FEAT_POSTED). */
 static void x2apic_write(uint32_t msr, uint32_t value)
 {
@@ -63,7 +55,7 @@ static bool posted(void)
  */
 static int announce(const struct dune_percpu *pc, const struct dune_slot *a, int fd)
 {
-	if (pc && ring0()) {
+	if (pc && dune_in_guest()) {
 		if (posted() && a == &__dune_slots[pc->apic_id]) {
 			x2apic_write(X2APIC_SELF_IPI, DUNE_VEC_IPI);
 			return 0;
