@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import gone, wait_gone
 
 from dunelab.deadline import Deadline
 from dunelab.engines.process import EngineProcess, describe_exit
@@ -35,23 +36,6 @@ thread.start()
 thread.join()
 time.sleep(300)
 """
-
-
-def gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state in "ZX"
-
-
-def wait_gone(pid: int, seconds: float = 10) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if gone(pid):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

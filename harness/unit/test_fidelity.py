@@ -9,7 +9,6 @@ import io
 import json
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import Any, cast
 import jsonschema
 import pytest
 from machine_fakes import fake_spec
+from processes import wait_gone
 
 from dunelab.cli import fidelity as command
 from dunelab.deadline import Deadline
@@ -234,7 +234,7 @@ def test_programs_are_run_one_by_one_and_told(tmp_path: Path) -> None:
         WHOLE: "ok",
     }
     assert next(test.why for test in tests if test.name == "bad") == "status 1\nbecause\n"
-    assert ended(int((tmp_path / "left").read_text()), seconds=10)
+    assert wait_gone(int((tmp_path / "left").read_text()), seconds=10)
 
 
 def test_tests_in_groups_by_name_and_number() -> None:
@@ -468,19 +468,6 @@ def test_a_broken_bench_ends_the_run(tmp_path: Path) -> None:
         list(run_all(plan, boot, state, Watcher()))
 
 
-def ended(pid: int, seconds: float) -> bool:
-    """Whether a killed process ends in time: its signal is sent, not yet obeyed."""
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        try:
-            if "zombie" in Path(f"/proc/{pid}/status").read_text():
-                return True
-        except OSError:  # gone, before or while it was read
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def test_the_units_script_streams_kills_and_passes_the_status_on(tmp_path: Path) -> None:
     """With this machine's own tools: what a unit leaves behind is killed."""
     folder = tmp_path / "unit"
@@ -494,7 +481,7 @@ def test_the_units_script_streams_kills_and_passes_the_status_on(tmp_path: Path)
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "event\n", "said\n")
     left = (tmp_path / "left").read_text().strip()
-    assert ended(int(left), seconds=10)
+    assert wait_gone(int(left), seconds=10)
     assert not folder.exists()
 
 

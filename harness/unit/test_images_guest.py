@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from processes import wait_gone
 
 from dunelab.deadline import Deadline
 from dunelab.errors import BuildFailed, DeadlineExpired, InfrastructureError, UsageError
@@ -320,9 +321,7 @@ def test_run_ends_the_whole_group_at_its_deadline(tmp_path: Path) -> None:
             deadline=Deadline.after(0.5, "sleeper"),
             what="sleeper",
         )
-    state = Path(f"/proc/{pid.read_text().strip()}/stat")
-    # Gone, or dead and not yet reaped by init.
-    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    assert wait_gone(int(pid.read_text()))
 
 
 def test_a_missing_tool_names_the_package(tmp_path: Path) -> None:

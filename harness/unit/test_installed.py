@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,8 @@ from dunelab.images.digest import Digest
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
+# Of the root's entries, those that are nobody's source, and may change while they are copied.
+NOT_SOURCE = {".git", ".venv", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache", "results"}
 # What is made from them must be what a checkout makes: same content, same cache entries.
 FOLDERS = ("src", "tests", "images", "examples", "debian", "ci/baselines", "harness/acceptance")
 
@@ -37,14 +40,25 @@ def python(*words: str, cwd: Path, env: dict[str, str] | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nothing is downloaded, and nothing is written into the tree but metadata."""
+    """Made by way of an sdist; nothing is downloaded.
+
+    The sdist is made in a copy: setuptools puts it together in a folder of the tree, where
+    other workers, which make theirs at the same time, would find and remove it.
+    """
     folder = tmp_path_factory.mktemp("packages")
+    copy = folder / "checkout"
+    shutil.copytree(
+        ROOT,
+        copy,
+        symlinks=True,
+        ignore=lambda where, names: NOT_SOURCE & set(names) if Path(where) == ROOT else (),
+    )
     make = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
-    python("-c", make, cwd=ROOT)
+    python("-c", make, cwd=copy)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
-    (tree,) = (path for path in folder.iterdir() if path.is_dir())
+    tree = folder / archive.name.removesuffix(".tar.gz")
     pip = ("-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index")
     python(*pip, "-w", str(folder), str(tree), cwd=folder)
     (made,) = folder.glob("*.whl")
