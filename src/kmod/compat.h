@@ -51,6 +51,14 @@
 
 #include "ksyms.h"
 
+/*
+ * load_gs_index() got a header of its own in 6.3, which all others include only in a
+ * kernel for Xen's paravirtual guests.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#include <asm/gsseg.h>
+#endif
+
 /* native_cpuid() left asm/processor.h in 7.3; its new home is there since 6.16. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
 #include <asm/cpuid/api.h>
