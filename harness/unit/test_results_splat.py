@@ -3,7 +3,8 @@
 
 ``data/splat/linux-*`` were recorded from Debian kernels under QEMU, with the
 acceptance suite's alarm module or by the means the name tells (sysrq, no root
-file system, init exiting); heads are cut off.  ``synthetic-*`` are written by
+file system, init exiting); heads are cut off.  ``linux-6.12-debug-*`` are from the
+debug kernel, with the alarm modules of that name.  ``synthetic-*`` are written by
 hand after the kernel's sources, for what could not be provoked.
 """
 
@@ -121,6 +122,28 @@ def test_other_ends(name: str, kind: Kind) -> None:
     assert [splat.kind for splat in splats] == [kind]
     assert splats[0].fatal
     assert splats[0].complete
+
+
+@pytest.mark.parametrize(
+    ("alarm", "kind", "title", "culprit"),
+    [
+        ("kasan", Kind.KASAN, "BUG: KASAN: slab-use-after-free in read_again", "read_again.isra.0"),
+        ("lockdep", Kind.LOCKDEP, "WARNING: possible circular locking dependency detected",
+         "other_then_one"),
+    ],
+)  # fmt: skip
+def test_alarms_of_the_debug_kernel(alarm: str, kind: Kind, title: str, culprit: str) -> None:
+    (splat,) = find_splats(console(f"linux-6.12-debug-{alarm}"))
+    assert splat.kind is kind
+    assert title in splat.title
+    assert not splat.fatal
+    assert splat.complete
+    assert splat.blame.position is Position.DURING
+    assert str(splat.blame.test).endswith(f"test_{alarm}_rings[tcg-amd-debug-6.12:debug]")
+    modules = {frame.module for frame in splat.frames if frame.function == culprit}
+    assert modules == {f"alarm_{alarm}"}
+    assert culprit in splat.fingerprint
+    assert not any("dunelab: " in line for line in splat.lines)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -15,7 +15,7 @@ What the kernel says between two tests is blamed on "after <the earlier one>".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -126,6 +126,7 @@ _FRAME = re.compile(
 )
 _RIP = re.compile(r"^(?:RIP|EIP): (?:[0-9a-f]{4}:)?(?=[A-Za-z_])")
 _TRACE_LINE = re.compile(r"^\s+(?:\? )?[A-Za-z_][\w.$]*\+0x[0-9a-f]+/0x[0-9a-f]+")
+_BACKTRACE = "stack backtrace:"
 _MARKER = re.compile(rf"^{MARKER} (begin|end) (.*)$")
 _END_TRACE = re.compile(r"^---\[ end (?:trace|Kernel panic)\b")
 # With panic=-1 the machine reboots at once and prints no end mark.
@@ -150,10 +151,14 @@ def parse_frame(text: str, *, exact: bool = False) -> Frame | None:
     )
 
 
-def frames_of(lines: Iterable[str]) -> tuple[Frame, ...]:
-    """RIP first, then the call trace, without repeats, at most a dozen."""
+def frames_of(lines: Sequence[str]) -> tuple[Frame, ...]:
+    """RIP first, then the call trace, without repeats, at most a dozen.
+
+    lockdep shows first where each lock of its chain was once taken, and then the trace.
+    """
     frames: list[Frame] = []
-    for line in lines:
+    start = lines.index(_BACKTRACE) if _BACKTRACE in lines else 0
+    for line in lines[start:]:
         exact = bool(_RIP.match(line))
         if not exact and not _TRACE_LINE.match(line):
             continue
@@ -181,6 +186,7 @@ _VARIABLE = (
 _REPORTERS = re.compile(
     r"(?:dump_stack|show_stack|panic$|__?warn|report_bug|refcount_warn|__schedule_bug|"
     r"__might_resched|watchdog_|sched_show_task|rcu_|print_|kasan_|ubsan_|__ubsan|"
+    r"check_(?:noncircular|prev_add|deadlock)|mark_lock|(?:__)?lock_acquire|lockdep_|"
     r"_printk|kernel_param_unlock|__?list_(?:add|del)\w*_(?:valid|corrupt))"
 )
 
