@@ -108,7 +108,7 @@ def test_library_and_dune_run(bare: Machine, do: Do, lab: DuneLab) -> None:
 
 
 @pytest.mark.slow(600)
-@pytest.mark.only_engines("tcg", "kvm")  # a compiler in a guest is too slow on Bochs
+@pytest.mark.only_engines("tcg", "kvm", reason="a compiler takes too long on Bochs")
 def test_dkms(bare: Machine, do: Do, lab: DuneLab, cell: Cell) -> None:
     """DKMS builds and installs for the running kernel; removal unloads and leaves nothing."""
     before = traces(do)

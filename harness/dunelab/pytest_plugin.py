@@ -26,7 +26,8 @@ MARKS = (
     "tests/<kind> and cell; other_cpus: on the number of CPUs that is not in its header",
     "guest_variant(cpus, icount, append, cpu_model, image): the guest this test needs",
     "guest_group(name): the part of a cell's tests this one belongs to, for -n",
-    "only_engines(name, ...): leave this test out of the cells of other engines",
+    "only_engines(name, ..., reason=None): leave this test out of the cells of other engines; "
+    "with a reason they show it, as a skipped test",
     "only_cpu_models(name, ...): leave this test out unless --cpu-model is one of these",
     "only_vendors(name, ...): leave this test out of the cells of other vendors",
 )

@@ -336,6 +336,25 @@ def test_skipped_program_is_skipped_with_its_reason(bench: Bench) -> None:
     assert bench.result("-a]").message == "needs IBT"
 
 
+ONLY_TCG = """
+import pytest
+
+@pytest.mark.only_engines("tcg"{reason})
+def test_it(guest):
+    pass
+"""
+
+
+@pytest.mark.parametrize("reason", ["", ', reason="too slow elsewhere"'])
+def test_engines_that_a_test_leaves_out_are_seen_if_it_says_why(bench: Bench, reason: str) -> None:
+    (bench.pytester.path / "test_it.py").write_text(ONLY_TCG.format(reason=reason))
+    run = bench.run()
+    run.assert_outcomes(passed=1, skipped=bool(reason))
+    assert sum("boot" in line for line in bench.journal) == 1
+    if reason:
+        assert "too slow elsewhere; engines for it: tcg" in bench.result("bochs").message
+
+
 def test_slow_programs_wait_for_slow(bench: Bench) -> None:
     bench.program("behaviour/a", "slow")
     bench.program("behaviour/b")

@@ -89,7 +89,10 @@ def slow_seconds(item: pytest.Item) -> int:
     return max((said(mark) for mark in item.iter_markers("slow")), default=0)
 
 
-def _slow_marks(program: Program, costs: bool) -> tuple[pytest.MarkDecorator, ...]:
+Marks = tuple[pytest.MarkDecorator, ...]
+
+
+def _slow_marks(program: Program, costs: bool) -> Marks:
     """What keeps a program for --slow, where it is slow; the gate wants costs all the same."""
     if program.options.slow:
         return (pytest.mark.slow(program.options.slow),)
@@ -124,20 +127,27 @@ class Worker:
         elif "cell" in metafunc.fixturenames:
             group = metafunc.definition.get_closest_marker("guest_group")
             name = str(group.args[0]) if group is not None else str(ProgramKind.BEHAVIOUR)
-            points = [pytest.param(cell, id=group_of(cell, name)) for cell in self._cells(metafunc)]
+            points = [
+                pytest.param(cell, id=group_of(cell, name), marks=skip)
+                for cell, skip in self._cells(metafunc)
+            ]
             metafunc.parametrize("cell", points)
 
-    def _cells(self, metafunc: pytest.Metafunc) -> tuple[Cell, ...]:
-        """The cells of this run that a test does not exclude by its marks."""
-        cells = self._plan.cells
+    def _cells(self, metafunc: pytest.Metafunc) -> tuple[tuple[Cell, Marks], ...]:
+        """The cells of this run for a test; with a skip those it has a reason not to run in."""
         engines = metafunc.definition.get_closest_marker("only_engines")
         vendors = metafunc.definition.get_closest_marker("only_vendors")
-        return tuple(
-            cell
-            for cell in cells
-            if (engines is None or str(cell.engine) in engines.args)
-            and (vendors is None or str(cell.vendor) in vendors.args)
-        )
+        reason = engines and engines.kwargs.get("reason")
+        found: list[tuple[Cell, Marks]] = []
+        for cell in self._plan.cells:
+            if vendors is not None and str(cell.vendor) not in vendors.args:
+                continue
+            if engines is None or str(cell.engine) in engines.args:
+                found.append((cell, ()))
+            elif reason:
+                elsewhere = f"{reason}; engines for it: {', '.join(engines.args)}"
+                found.append((cell, (pytest.mark.skip(reason=elsewhere),)))
+        return tuple(found)
 
     def _generate_programs(
         self, metafunc: pytest.Metafunc, programs: tuple[Program, ...], group: str
@@ -147,9 +157,9 @@ class Worker:
                 cell,
                 program,
                 id=f"{group_of(cell, group)}-{program.name}",
-                marks=_slow_marks(program, self._plan.costs),
+                marks=(*_slow_marks(program, self._plan.costs), *skip),
             )
-            for cell in self._cells(metafunc)
+            for cell, skip in self._cells(metafunc)
             for program in (replace(program, once=not self._plan.costs) for program in programs)
             if program.options.vendor in (None, cell.vendor)
         ]
