@@ -92,6 +92,7 @@ def build_programs(
                 [
                     *("make", "-C", f"{WORK}/tree/{source}", f"-j{os.cpu_count() or 1}"),
                     *(f"O={WORK}/out/{output}", f"LIBDUNE={WORK}/out/library"),
+                    f"APPS={WORK}/out/{_OUTPUTS[APPS]}",
                     *(f"CC={COMPILER}", "CXX=g++-14"),
                 ],
                 binds={tree: f"{WORK}/tree", folder: f"{WORK}/out"},

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Pages for tables and copies: process memory like any other, so that it is where Linux and
+ * the guest's page tables both know it.  Chunks of 2 MiB are mapped as they are needed and
+ * kept until the heap is freed; the first page of each counts the references of the others.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+
+struct chunk {
+	struct chunk *next;
+	uint16_t refs[ENTRIES];		/* of its pages; a snapshot each, at most */
+};
+
+struct free_page {
+	struct free_page *next;
+};
+
+_Static_assert(sizeof(struct chunk) <= PGSIZE, "the chunk's page");
+
+static struct chunk *chunk_of(const void *page)
+{
+	return (struct chunk *)((uintptr_t)page & ~(BIG - 1));
+}
+
+static uint16_t *refs_of(void *page)
+{
+	return &chunk_of(page)->refs[((uintptr_t)page & (BIG - 1)) / PGSIZE];
+}
+
+static int grow(struct pool *pool)
+{
+	uintptr_t at = (uintptr_t)mmap(NULL, 2 * BIG, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uintptr_t start = (at + BIG - 1) & ~(BIG - 1);
+	struct chunk *c = (struct chunk *)start;
+
+	if (at == (uintptr_t)MAP_FAILED)
+		return -ENOMEM;
+	if (start > at)
+		munmap((void *)at, start - at);
+	munmap((void *)(start + BIG), at + BIG - start);
+	c->next = pool->chunks;
+	pool->chunks = c;
+	for (unsigned int i = ENTRIES - 1; i; i--) {
+		struct free_page *page = (void *)(start + i * PGSIZE);
+
+		page->next = pool->free;
+		pool->free = page;
+	}
+	return 0;
+}
+
+void *pool_get(struct pool *pool)
+{
+	struct free_page *page;
+
+	if (!pool->free && grow(pool))
+		return NULL;
+	page = pool->free;
+	pool->free = page->next;
+	pool->used++;
+	*refs_of(page) = 1;
+	return page;
+}
+
+void pool_share(void *page)
+{
+	++*refs_of(page);
+}
+
+void pool_put(struct pool *pool, void *page)
+{
+	struct free_page *free = page;
+
+	if (--*refs_of(page))
+		return;
+	free->next = pool->free;
+	pool->free = free;
+	pool->used--;
+}
+
+void pool_free(struct pool *pool)
+{
+	while (pool->chunks) {
+		struct chunk *c = pool->chunks;
+
+		pool->chunks = c->next;
+		munmap(c, BIG);
+	}
+	pool->free = NULL;
+	pool->used = 0;
+}
