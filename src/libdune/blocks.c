@@ -184,7 +184,7 @@ struct dune_percpu *__dune_block_create(int *err)
 	pc->stats = (const struct dune_stats *)(block + DUNE_STATS_OFFSET);
 	pc->host_rsp = (uint64_t)block + DUNE_BLOCK_SIZE;
 	pc->vcpu_fd = -1;
-	pc->stack_gib = ~0ULL;	/* none is known to take trap frames */
+	pc->stack_first = ~0ULL;	/* none is known to take trap frames */
 	pc->altstack.flags = SS_DISABLE;
 
 	*err = (int)__dune_syscall3(SYS_mprotect, block + DUNE_GUARD_OFFSET, 4096, PROT_NONE);

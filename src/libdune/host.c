@@ -87,6 +87,14 @@ static void run_failed(struct dune_percpu *pc, long err)
 	__dune_raise(SIGABRT, SI_USER, 0);
 }
 
+/* Not 0: there is no memory.  A stack that can grow does. */
+static int probe(uint64_t addr)
+{
+	uint8_t byte;
+
+	return __dune_copy_user(&byte, (const void *)addr, 1) != 0;
+}
+
 /* A hypercall from elsewhere than the gate: libdune's own, or a program's system call. */
 static void hypercall(struct dune_percpu *pc)
 {
@@ -97,6 +105,8 @@ static void hypercall(struct dune_percpu *pc)
 			__dune_host_trap(pc);
 		else if (r->rax == DUNE_ASK_LOST)
 			__dune_host_lost(pc);
+		else if (r->rax == DUNE_ASK_STACK)
+			r->rax = (uint64_t)probe(r->rdi) | (uint64_t)probe(r->rsi);
 		return;		/* DUNE_ASK_SIGNAL: the loop does it next */
 	}
 	if (r->rip == (uint64_t)__dune_int80_vmx || r->rip == (uint64_t)__dune_int80_svm) {

@@ -43,7 +43,6 @@
 /* struct dune_percpu */
 #define PC_RUN		8
 #define PC_HOST_RSP	16
-#define PC_STACK_GIB	24
 #define PC_VCPU_FD	32
 #define PC_ACTIVE	36
 #define PC_MOVING	40
@@ -124,6 +123,7 @@
 #define DUNE_ASK_SIGNAL			0	/* a signal waits: deliver it here */
 #define DUNE_ASK_TRAP			1	/* make a signal of this exception */
 #define DUNE_ASK_LOST			2	/* the same, and its frame could not be moved */
+#define DUNE_ASK_STACK			3	/* 0: Linux has memory at both addresses */
 
 /* The error code of an INT instruction with a vector that should have one. */
 #define DUNE_ERR_INT			-1
@@ -223,7 +223,7 @@ struct dune_percpu {
 	struct dune_percpu *self;	/* GS base points here; or the block of dune_enter_ex() */
 	struct dune_run *run;
 	uint64_t host_rsp;		/* top of the host stack */
-	uint64_t stack_gib;		/* this GiB can take trap frames: addr >> 30 */
+	uint64_t stack_first;		/* pages from here to stack_last can take trap frames */
 	int32_t vcpu_fd;		/* -1: none */
 	uint32_t active;		/* the guest has run: set by its first instruction */
 	uint32_t moving;		/* a trap frame is being moved to the stack */
@@ -245,6 +245,7 @@ struct dune_percpu {
 
 	uint64_t floor_normal;
 	uint64_t irq_waits[4];		/* a bit per vector */
+	uint64_t stack_last;
 	uint32_t irqs;			/* there is one */
 	uint32_t apic_id;		/* its place in the registry of blocks */
 	uint32_t ring_gate;		/* LSTAR is a gate that knows of ring 3 */

@@ -18,7 +18,6 @@
 CHECK_OFFSET(struct dune_percpu, self, 0);
 CHECK_OFFSET(struct dune_percpu, run, PC_RUN);
 CHECK_OFFSET(struct dune_percpu, host_rsp, PC_HOST_RSP);
-CHECK_OFFSET(struct dune_percpu, stack_gib, PC_STACK_GIB);
 CHECK_OFFSET(struct dune_percpu, vcpu_fd, PC_VCPU_FD);
 CHECK_OFFSET(struct dune_percpu, active, PC_ACTIVE);
 CHECK_OFFSET(struct dune_percpu, moving, PC_MOVING);

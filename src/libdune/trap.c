@@ -108,8 +108,8 @@ bool __dune_has_handler(uint64_t vec)
 }
 
 /*
- * Can the stack below @top take a frame of @size bytes?  Remembers a GiB that
- * can, for a quick answer.
+ * Can the stack below @top take a frame of @size bytes, less than a page?  The tables allow
+ * whole GiBs; whether there is memory Linux knows, which is asked when the pages are others.
  */
 static bool stack_takes(struct dune_percpu *pc, uint64_t top, uint64_t size)
 {
@@ -117,13 +117,14 @@ static bool stack_takes(struct dune_percpu *pc, uint64_t top, uint64_t size)
 
 	if (top >= USER_END || low >= USER_END)
 		return false;
-	if (low >> GIB_SHIFT == pc->stack_gib && top >> GIB_SHIFT == pc->stack_gib)
+	if (PPN(low) >= pc->stack_first && PPN(top) <= pc->stack_last)
 		return true;
 	if (__dune_map_gib(low) || __dune_map_gib(top) ||
-	    !__dune_va_present(low) || !__dune_va_present(top))
+	    !__dune_va_present(low) || !__dune_va_present(top) ||
+	    __dune_hypercall(DUNE_ASK_STACK, low, top, 0))
 		return false;
-	if (low >> GIB_SHIFT == top >> GIB_SHIFT)
-		pc->stack_gib = top >> GIB_SHIFT;
+	pc->stack_first = PPN(low);
+	pc->stack_last = PPN(top);
 	return true;
 }
 
