@@ -24,9 +24,11 @@ SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sle
 # A harness in small: starts an emulator from a thread that ends at once, then
 # reports its pid and waits to be killed.
 HARNESS = f"""
-import sys, threading, time
+import signal, sys, threading, time
 from pathlib import Path
 from dunelab.engines.process import EngineProcess
+# Ignored in what a shell has put into the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 def start():
     child = EngineProcess({SLEEPER!r}, log=folder / "log", cwd=folder)
