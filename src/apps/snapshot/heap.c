@@ -69,25 +69,10 @@ static struct dune_heap *heap_at(uintptr_t addr)
 	for (int i = 0; i < HEAPS_MAX; i++) {
 		struct dune_heap *h = __atomic_load_n(&heaps[i], __ATOMIC_ACQUIRE);
 
-		if (h && addr - h->base < h->gib * GIB)
+		if (h && addr - h->base < h->gib * GIANT_PGSIZE)
 			return h;
 	}
 	return NULL;
-}
-
-/* Address space at a multiple of 1 GiB. */
-static uintptr_t reserve(size_t size)
-{
-	uintptr_t at = (uintptr_t)mmap(NULL, size + GIB, PROT_READ | PROT_WRITE,
-				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uintptr_t start = (at + GIB - 1) & ~(GIB - 1);
-
-	if (at == (uintptr_t)MAP_FAILED)
-		return 0;
-	if (start > at)
-		munmap((void *)at, start - at);
-	munmap((void *)(start + size), at + GIB - start);
-	return start;
 }
 
 int dune_heap_new(size_t gib, unsigned int unit, struct dune_heap **heap)
@@ -95,7 +80,7 @@ int dune_heap_new(size_t gib, unsigned int unit, struct dune_heap **heap)
 	struct dune_heap *h;
 	int ret;
 
-	if (!gib || gib > DUNE_HEAP_GIB_MAX || !unit || unit > ENTRIES || unit & (unit - 1))
+	if (!gib || gib > DUNE_HEAP_GIB_MAX || !unit || unit > NPTENTRIES || unit & (unit - 1))
 		return -EINVAL;
 	if (!in_ring0())
 		return -EPERM;
@@ -104,7 +89,7 @@ int dune_heap_new(size_t gib, unsigned int unit, struct dune_heap **heap)
 		return -ENOMEM;
 	h->gib = gib;
 	h->unit = unit;
-	h->base = reserve(gib * GIB);
+	h->base = map_aligned(gib * GIANT_PGSIZE, GIANT_PGSIZE);
 	ret = h->base ? tables_new(h) : -ENOMEM;
 	if (!ret) {
 		for (int i = 0; i < DUNE_SNAPSHOTS_MAX; i++)
@@ -115,7 +100,7 @@ int dune_heap_new(size_t gib, unsigned int unit, struct dune_heap **heap)
 	}
 	if (ret) {
 		if (h->base)
-			munmap((void *)h->base, gib * GIB);
+			munmap((void *)h->base, gib * GIANT_PGSIZE);
 		free(h);
 		return ret;
 	}
@@ -131,7 +116,7 @@ void *dune_heap_base(const struct dune_heap *heap)
 
 size_t dune_heap_size(const struct dune_heap *heap)
 {
-	return heap->gib * GIB;
+	return heap->gib * GIANT_PGSIZE;
 }
 
 int dune_heap_free(struct dune_heap *heap)
@@ -143,7 +128,7 @@ int dune_heap_free(struct dune_heap *heap)
 	}
 	delist(heap);
 	tables_free(heap);
-	munmap((void *)heap->base, heap->gib * GIB);
+	munmap((void *)heap->base, heap->gib * GIANT_PGSIZE);
 	free(heap);
 	return 0;
 }
@@ -160,7 +145,7 @@ void dune_heap_stats(struct dune_heap *heap, struct dune_heap_stats *stats)
 
 int dune_heap_touch(struct dune_heap *heap, void *addr, size_t len)
 {
-	uintptr_t at = (uintptr_t)addr - heap->base, size = heap->gib * GIB;
+	uintptr_t at = (uintptr_t)addr - heap->base, size = heap->gib * GIANT_PGSIZE;
 	int ret = 0;
 
 	if (at > size || len > size - at)

@@ -26,9 +26,6 @@
 
 #include "dune_snapshot.h"
 
-#define ENTRIES		512U
-#define BIG		(ENTRIES * PGSIZE)
-#define GIB		(1UL << 30)
 #define RIGHTS		(PTE_P | PTE_U | PTE_A | PTE_D)
 
 struct dune_snapshot {
@@ -62,6 +59,9 @@ struct dune_heap {
 	struct dune_heap_stats stats;
 	struct dune_snapshot snapshots[DUNE_SNAPSHOTS_MAX];
 };
+
+/* Memory at a multiple of @align; 0: none. */
+uintptr_t map_aligned(size_t size, size_t align);
 
 /* pool.c.  The lock is held. */
 void *pool_get(struct pool *pool);		/* not zeroed, one reference; NULL: -ENOMEM */

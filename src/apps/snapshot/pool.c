@@ -11,7 +11,7 @@
 
 struct chunk {
 	struct chunk *next;
-	uint16_t refs[ENTRIES];		/* of its pages; a snapshot each, at most */
+	uint16_t refs[NPTENTRIES];		/* of its pages; a snapshot each, at most */
 };
 
 struct free_page {
@@ -22,29 +22,38 @@ _Static_assert(sizeof(struct chunk) <= PGSIZE, "the chunk's page");
 
 static struct chunk *chunk_of(const void *page)
 {
-	return (struct chunk *)((uintptr_t)page & ~(BIG - 1));
+	return (struct chunk *)((uintptr_t)page & ~(BIG_PGSIZE - 1));
 }
 
 static uint16_t *refs_of(void *page)
 {
-	return &chunk_of(page)->refs[((uintptr_t)page & (BIG - 1)) / PGSIZE];
+	return &chunk_of(page)->refs[((uintptr_t)page & (BIG_PGSIZE - 1)) / PGSIZE];
+}
+
+uintptr_t map_aligned(size_t size, size_t align)
+{
+	uintptr_t at = (uintptr_t)mmap(NULL, size + align, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uintptr_t start = (at + align - 1) & ~(align - 1);
+
+	if (at == (uintptr_t)MAP_FAILED)
+		return 0;
+	if (start > at)
+		munmap((void *)at, start - at);
+	munmap((void *)(start + size), at + align - start);
+	return start;
 }
 
 static int grow(struct pool *pool)
 {
-	uintptr_t at = (uintptr_t)mmap(NULL, 2 * BIG, PROT_READ | PROT_WRITE,
-				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	uintptr_t start = (at + BIG - 1) & ~(BIG - 1);
+	uintptr_t start = map_aligned(BIG_PGSIZE, BIG_PGSIZE);
 	struct chunk *c = (struct chunk *)start;
 
-	if (at == (uintptr_t)MAP_FAILED)
+	if (!start)
 		return -ENOMEM;
-	if (start > at)
-		munmap((void *)at, start - at);
-	munmap((void *)(start + BIG), at + BIG - start);
 	c->next = pool->chunks;
 	pool->chunks = c;
-	for (unsigned int i = ENTRIES - 1; i; i--) {
+	for (unsigned int i = NPTENTRIES - 1; i; i--) {
 		struct free_page *page = (void *)(start + i * PGSIZE);
 
 		page->next = pool->free;
@@ -88,7 +97,7 @@ void pool_free(struct pool *pool)
 		struct chunk *c = pool->chunks;
 
 		pool->chunks = c->next;
-		munmap(c, BIG);
+		munmap(c, BIG_PGSIZE);
 	}
 	pool->free = NULL;
 	pool->used = 0;

@@ -2,7 +2,6 @@
 /* The page tables of a heap and of its snapshots: see internal.h. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "internal.h"
 
@@ -25,14 +24,22 @@ static ptent_t *table_of(ptent_t e)
 
 static void forbid(ptent_t *table)
 {
-	for (unsigned int i = 0; i < ENTRIES; i++)
+	for (unsigned int i = 0; i < NPTENTRIES; i++)
 		store(&table[i], load(&table[i]) & ~PTE_W);
 }
 
 static void allow(ptent_t *table)
 {
-	for (unsigned int i = 0; i < ENTRIES; i++)
+	for (unsigned int i = 0; i < NPTENTRIES; i++)
 		store(&table[i], load(&table[i]) | PTE_W);
+}
+
+/* Not memcpy(): this file does without vector registers, see build.mk. */
+static void copy_page(void *to, const void *from)
+{
+	unsigned long n = PGSIZE / 8;
+
+	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
 /* A table of entries for @pa and what follows. */
@@ -40,7 +47,7 @@ static ptent_t *linear(struct pool *pool, ptent_t pa, size_t step, ptent_t right
 {
 	ptent_t *table = pool_get(pool);
 
-	for (unsigned int i = 0; table && i < ENTRIES; i++)
+	for (unsigned int i = 0; table && i < NPTENTRIES; i++)
 		table[i] = (pa + i * step) | rights;
 	return table;
 }
@@ -49,7 +56,7 @@ static ptent_t *linear(struct pool *pool, ptent_t pa, size_t step, ptent_t right
 
 static int tables_of_gib(struct dune_heap *h, size_t g)
 {
-	void *at = (void *)(h->base + g * GIB);
+	void *at = (void *)(h->base + g * GIANT_PGSIZE);
 	ptent_t pa = entry_of(at);
 	int ret;
 
@@ -58,8 +65,8 @@ static int tables_of_gib(struct dune_heap *h, size_t g)
 	ret = dune_vm_lookup(pgroot, at, CREATE_BIG_1GB, &h->top[g]);
 	if (ret)
 		return ret;
-	h->plain[g] = linear(&h->pool, pa, BIG, RIGHTS | PTE_PS);
-	h->live[g] = linear(&h->pool, pa, BIG, RIGHTS | PTE_PS | PTE_W);
+	h->plain[g] = linear(&h->pool, pa, BIG_PGSIZE, RIGHTS | PTE_PS);
+	h->live[g] = linear(&h->pool, pa, BIG_PGSIZE, RIGHTS | PTE_PS | PTE_W);
 	return h->plain[g] && h->live[g] ? 0 : -ENOMEM;
 }
 
@@ -86,7 +93,10 @@ int tables_new(struct dune_heap *h)
 		store(h->top[g], entry_of(h->live[g]) | RIGHTS | PTE_W);
 	}
 	h->mapped = true;
-	return dune_tlb_shootdown((void *)h->base, h->gib * GIB);
+	ret = dune_tlb_shootdown((void *)h->base, h->gib * GIANT_PGSIZE);
+	if (ret)
+		tables_free(h);
+	return ret;
 }
 
 static void snapshot_free(struct dune_heap *h, struct dune_snapshot *s)
@@ -105,7 +115,7 @@ void tables_free(struct dune_heap *h)
 	for (size_t g = 0; h->mapped && g < h->gib; g++)
 		store(h->top[g], h->before[g]);
 	if (h->mapped)
-		dune_tlb_shootdown((void *)h->base, h->gib * GIB);
+		dune_tlb_shootdown((void *)h->base, h->gib * GIANT_PGSIZE);
 	h->mapped = false;
 	if (h->model)
 		dune_vm_free(h->model);
@@ -131,7 +141,7 @@ static int root_new(struct dune_heap *h, struct dune_snapshot *s)
 	if (!s->top || !s->own || !s->root)
 		ret = -ENOMEM;
 	for (size_t g = 0; !ret && g < h->gib; g++)
-		ret = dune_vm_lookup(s->root, (void *)(h->base + g * GIB), CREATE_BIG_1GB,
+		ret = dune_vm_lookup(s->root, (void *)(h->base + g * GIANT_PGSIZE), CREATE_BIG_1GB,
 				     &s->top[g]);
 	for (size_t g = 0; !ret && g < h->gib; g++)
 		store(s->top[g], entry_of(h->plain[g]) | RIGHTS);
@@ -155,7 +165,7 @@ int tables_snapshot(struct dune_heap *h, struct dune_snapshot *s)
 	 * Under the lock: a page that another thread could still write to must not be copied
 	 * for a snapshot meanwhile.
 	 */
-	return dune_tlb_shootdown((void *)h->base, h->gib * GIB);
+	return dune_tlb_shootdown((void *)h->base, h->gib * GIANT_PGSIZE);
 }
 
 void tables_forget(struct dune_heap *h, struct dune_snapshot *s)
@@ -167,11 +177,11 @@ void tables_forget(struct dune_heap *h, struct dune_snapshot *s)
 			continue;
 		store(s->top[g], entry_of(h->plain[g]) | RIGHTS);
 		s->own[g] = NULL;
-		for (unsigned int i = 0; i < ENTRIES; i++) {
+		for (unsigned int i = 0; i < NPTENTRIES; i++) {
 			ptent_t *table = own[i] & PTE_PS ? NULL : table_of(own[i]);
 			ptent_t pa = PTE_ADDR(h->plain[g][i]);
 
-			for (unsigned int k = 0; table && k < ENTRIES; k++)
+			for (unsigned int k = 0; table && k < NPTENTRIES; k++)
 				if (PTE_ADDR(table[k]) != pa + k * PGSIZE)
 					pool_put(&h->pool, table_of(table[k]));
 			if (table)
@@ -186,14 +196,14 @@ void tables_forget(struct dune_heap *h, struct dune_snapshot *s)
 /* The snapshot's entry for a page, with tables of its own above it; NULL: no memory. */
 static ptent_t *own_entry(struct dune_heap *h, struct dune_snapshot *s, uintptr_t va)
 {
-	size_t g = (va - h->base) / GIB;
+	size_t g = (va - h->base) / GIANT_PGSIZE;
 	ptent_t *entry, *table;
 
 	if (!s->own[g]) {
 		table = pool_get(&h->pool);
 		if (!table)
 			return NULL;
-		memcpy(table, h->plain[g], PGSIZE);
+		copy_page(table, h->plain[g]);
 		s->own[g] = table;
 		store(s->top[g], entry_of(table) | RIGHTS);
 	}
@@ -205,14 +215,6 @@ static ptent_t *own_entry(struct dune_heap *h, struct dune_snapshot *s, uintptr_
 		store(entry, entry_of(table) | RIGHTS);
 	}
 	return &table_of(load(entry))[PDX(0, va)];
-}
-
-/* Not memcpy(): vector registers are for handlers that have been asked for. */
-static void copy_page(void *to, const void *from)
-{
-	unsigned long n = PGSIZE / 8;
-
-	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
 }
 
 /* Copies of the page at @va for the snapshots that have none.  1: one of them is viewed. */
@@ -288,7 +290,7 @@ static int open_all(ptent_t *entry)
 
 static bool is_open(struct dune_heap *h, uintptr_t va)
 {
-	size_t g = (va - h->base) / GIB;
+	size_t g = (va - h->base) / GIANT_PGSIZE;
 	ptent_t e = load(h->top[g]) & load(&h->live[g][PDX(1, va)]);
 
 	if (!(e & PTE_W))
@@ -300,7 +302,7 @@ static bool is_open(struct dune_heap *h, uintptr_t va)
 int tables_open(struct dune_heap *h, uintptr_t addr)
 {
 	uintptr_t first = addr & ~(h->unit * PGSIZE - 1), va;
-	size_t g = (addr - h->base) / GIB;
+	size_t g = (addr - h->base) / GIANT_PGSIZE;
 	ptent_t *entry = &h->live[g][PDX(1, addr)], *table;
 	int ret = 0;
 
