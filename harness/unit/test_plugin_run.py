@@ -370,11 +370,15 @@ def test_a_program_may_be_slow_on_bochs_alone(bench: Bench) -> None:
 
 
 def test_costs_are_measured_once_or_as_the_gate_does(bench: Bench) -> None:
-    bench.program("bench/a", stdout=GOOD.replace("ok 1", "# metric: a=100 ticks n=5\nok 1"))
+    metric = GOOD.replace("ok 1", "# metric: a=100 ticks n=5\nok 1")
+    bench.program("bench/a", stdout=metric)
     bench.run("--engine", "tcg").assert_outcomes(passed=1)
     assert bench.result("-a]").metrics[0].values == (100.0,)
     bench.run("--engine", "tcg", "--costs").assert_outcomes(passed=1)
     assert bench.result("-a]").metrics[0].values == (100.0, 100.0, 100.0)
+    bench.program("bench/b", "slow=60", stdout=metric)
+    bench.run("--engine", "tcg").assert_outcomes(passed=1, deselected=1)
+    bench.run("--engine", "tcg", "--costs").assert_outcomes(passed=2)
 
 
 def test_slow_tests_without_time_are_left_out_and_say_so(bench: Bench) -> None:
