@@ -62,6 +62,12 @@ static bool host_work_pending(bool first)
 	return work && !(first && work == _TIF_NOTIFY_RESUME && dune_syscall_work());
 }
 
+/* Out of line, for the sake of a path that has none. */
+static noinline void restore_breakpoints(void)
+{
+	set_debugreg(__this_cpu_read(cpu_dr7), 7);
+}
+
 /* One entry and exit.  False: the host has work, nothing was entered. */
 static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *vm,
 				       struct dune_stats *stats, u64 *exit_tsc)
@@ -72,8 +78,12 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 
 	preempt_disable();
 	cpu = smp_processor_id();
-	if (cpu != vcpu->last_cpu && dune_ops->load)
-		dune_ops->load(vcpu);
+	if (unlikely(cpu != vcpu->last_cpu)) {
+		vcpu->last_cpu = cpu;
+		vcpu->flush = true;
+		if (dune_ops->load)
+			dune_ops->load(vcpu);
+	}
 	local_irq_disable();
 	if (host_work_pending(!*exit_tsc) || !__this_cpu_read(dune_cpu_is_on)) {
 		local_irq_enable();
@@ -84,10 +94,9 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 	cpumask_set_cpu(cpu, vm->running);
 	smp_mb__after_atomic();	/* pairs with flush_all() */
 	gen = atomic64_read(&vm->tlb_gen);
-	if (unlikely(cpu != vcpu->last_cpu || gen != vcpu->tlb_gen)) {
+	if (unlikely(gen != vcpu->tlb_gen)) {
 		vcpu->flush = true;
 		vcpu->tlb_gen = gen;
-		vcpu->last_cpu = cpu;
 	}
 
 	stats->entries++;
@@ -106,7 +115,7 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 		dune_swap_breakpoints(vcpu);
 	/* An exit leaves DR7 disabled; a debugger of this thread wants it. */
 	if (unlikely(hw_breakpoint_active()))
-		set_debugreg(__this_cpu_read(cpu_dr7), 7);
+		restore_breakpoints();
 
 	*exit_tsc = rdtsc();
 	stats->guest_ticks += *exit_tsc - tsc;

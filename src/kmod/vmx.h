@@ -175,11 +175,12 @@ static __always_inline u64 vmcs_read_exit(unsigned long field)
 /* 0 where it fails: the destination is not written then. */
 static inline u64 vmcs_read(unsigned long field)
 {
-	u64 val = 0;
+	u64 val;
 
-	asm volatile("1: vmread %[field], %[val]\n"
+	asm volatile("xor %k[val], %k[val]\n"
+		     "1: vmread %[field], %[val]\n"
 		     "2:\n" _ASM_EXTABLE(1b, 2b)
-		     : [val] "+r" (val) : [field] "r" (field));
+		     : [val] "=&r" (val) : [field] "r" (field) : "cc");
 	return val;
 }
 

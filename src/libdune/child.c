@@ -58,6 +58,8 @@ static long read_clone3(struct request *q)
 	uint64_t size = q->regs.rsi;
 	long ret;
 
+	if (q->regs.rcx == (uint64_t)__dune_passed_through)
+		return -ENOSYS;		/* the child's stack lacks where that returns to */
 	if (size < CLONE_ARGS_MIN || size > CLONE_ARGS_MAX)
 		return __dune_forward(&q->regs);	/* refused */
 	__dune_clear(&q->args, sizeof(q->args));

@@ -273,7 +273,8 @@ extern const char __dune_ring_gates[], __dune_ring_gate_vmx[], __dune_ring_gate_
 	__dune_ring_begin[],
 	__dune_ring_swapped[], __dune_ring_saved[], __dune_ring_clobbered[],
 	__dune_ring_based[], __dune_ring_exit[], __dune_ring_framed[], __dune_ring_iretq[],
-	__dune_ring_done[];
+	__dune_ring_done[], __dune_passed_through[];
+extern const char __dune_syscall_vmx[], __dune_syscall_svm[];
 bool __dune_ring_leave(struct dune_percpu *pc, struct dune_tf *tf);
 bool __dune_ring_stepped(const struct dune_tf *tf);
 bool __dune_ring_busy(const struct dune_percpu *pc);
@@ -288,7 +289,6 @@ int __dune_hook_pre(struct dune_tf *tf);
 void __dune_hook_post(struct dune_tf *tf);
 
 /* syscall_asm.S */
-extern const char __dune_syscall_vmx[], __dune_syscall_svm[];
 extern const char __dune_foreign_vmx[], __dune_foreign_svm[];
 extern const char __dune_asked_vmx[], __dune_asked_svm[];
 long __dune_hypercall(long what, uint64_t a, uint64_t b, uint64_t c);

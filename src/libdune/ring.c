@@ -58,7 +58,7 @@ static bool within(uint64_t rip, const char *first, const char *end)
 static bool on_entry(uint64_t rip, uint64_t r11)
 {
 	return within(rip, __dune_ring_begin, __dune_ring_based) ||
-	       (within(rip, __dune_ring_gates, __dune_ring_begin) && r11 & DUNE_IOPL);
+	       (within(rip, __dune_ring_gates, __dune_syscall_vmx) && r11 & DUNE_IOPL);
 }
 
 static bool on_exit(uint64_t rip)

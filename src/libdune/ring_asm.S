@@ -12,9 +12,6 @@
  * are half exchanged, __dune_ring_leave() completes or takes back what the labels
  * tell: so nothing of this needs IF clear.
  */
-#include <asm/errno.h>
-#include <asm/unistd.h>
-
 #include "asm.h"
 
 #define XSAVE_HEADER	512
@@ -25,8 +22,13 @@
 	.text
 
 /*
- * LSTAR of a thread that has been in ring 3: r11 has the caller's flags.  What
- * comes from ring 0 goes on as in syscall_asm.S.
+ * Where a SYSCALL lands (LSTAR): of a thread that has been in ring 3 at a ring gate, of
+ * one with hooks at the hook gate; r11, the caller's flags, tells the rings apart.
+ * Otherwise at the vendor's hypercall.
+ *
+ * That is ring 0's call: rcx is the address of the next instruction, as SYSCALL left it.
+ * No stack is used, so the caller's red zone is safe.  The flags are those in r11: SFMASK
+ * is 0, and the host loop restores what an emulator changes nevertheless.
  */
 LABEL(__dune_ring_gates)
 FUNC(__dune_ring_gate_svm)
@@ -35,18 +37,27 @@ FUNC(__dune_ring_gate_svm)
 	jmp	__dune_syscall_svm
 END(__dune_ring_gate_svm)
 
-FUNC(__dune_ring_gate_vmx)
-	test	$DUNE_IOPL, %r11d
-	jnz	from_ring3
-	jmp	__dune_syscall_vmx
-END(__dune_ring_gate_vmx)
-
-/* With hooks.  Ring 3 may come here, whether or not it has been in use before. */
+/* Ring 3 may come here, whether or not it has been in use before. */
 FUNC(__dune_hook_gate)
 	test	$DUNE_IOPL, %r11d
 	jnz	from_ring3
 	jmp	__dune_hook_call
 END(__dune_hook_gate)
+
+FUNC(__dune_ring_gate_vmx)
+	test	$DUNE_IOPL, %r11d
+	jnz	from_ring3
+END(__dune_ring_gate_vmx)
+
+/* Falls through, one jump less.  No ring 3 from here on: on_entry() in ring.c. */
+LABEL(__dune_syscall_vmx)
+	vmcall
+	jmp	*%rcx
+
+FUNC(__dune_syscall_svm)
+	vmmcall
+	jmp	*%rcx
+END(__dune_syscall_svm)
 
 FUNC(__dune_ring_call)
 LABEL(__dune_ring_begin)
@@ -206,30 +217,26 @@ END(__dune_ring_pop)
 /*
  * void dune_passthrough_syscall(struct dune_tf *tf)
  *
- * A SYSCALL like any other of ring 0's, but for clone3(): it gives the child a stack that
- * has no frame of this function.
+ * A SYSCALL like any other of ring 0's, but for clone3(), which is refused by its return
+ * address (child.c): it gives the child a stack that has no frame of this function.
  */
 	.globl	dune_passthrough_syscall
 	.type	dune_passthrough_syscall, @function
 	.balign	16
 dune_passthrough_syscall:
-	push	%rbx
-	mov	%rdi, %rbx
-	mov	TF_RAX(%rbx), %rax
-	mov	TF_RSI(%rbx), %rsi
-	mov	TF_RDX(%rbx), %rdx
-	mov	TF_RCX(%rbx), %r10
-	mov	TF_R8(%rbx), %r8
-	mov	TF_R9(%rbx), %r9
-	mov	TF_RDI(%rbx), %rdi
-	cmp	$__NR_clone3, %eax
-	je	2f
+	push	%rdi
+	mov	TF_RAX(%rdi), %rax
+	mov	TF_RSI(%rdi), %rsi
+	mov	TF_RDX(%rdi), %rdx
+	mov	TF_RCX(%rdi), %r10
+	mov	TF_R8(%rdi), %r8
+	mov	TF_R9(%rdi), %r9
+	mov	TF_RDI(%rdi), %rdi
 	syscall
-1:	mov	%rax, TF_RAX(%rbx)
-	pop	%rbx
+LABEL(__dune_passed_through)
+	pop	%rdi
+	mov	%rax, TF_RAX(%rdi)
 	ret
-2:	mov	$-ENOSYS, %rax
-	jmp	1b
 	.size	dune_passthrough_syscall, . - dune_passthrough_syscall
 
 	.section .note.GNU-stack, "", @progbits

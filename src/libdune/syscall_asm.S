@@ -1,30 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where a SYSCALL in Dune mode lands (LSTAR), and libdune's own calls.
- *
- * One hypercall: the module hands the registers to the host stub, which makes
- * the call and puts the result in rax.  rcx is the address of the next
- * instruction, as SYSCALL left it.  No stack is used, so the caller's red
- * zone is safe.  The flags are those that SYSCALL left in r11: SFMASK is 0,
- * and the host loop restores what an emulator changes nevertheless.
- *
- * VMCALL is #UD on AMD, VMMCALL on Intel: LSTAR names the one that works.
+ * libdune's own system calls, each one hypercall as a SYSCALL's gate makes it
+ * (ring_asm.S): the module hands the registers to the host stub, which makes the call
+ * and puts the result in rax.  VMCALL is #UD on AMD, VMMCALL on Intel.
  */
 #include "asm.h"
 
 #define RED_ZONE	128
 
 	.text
-
-FUNC(__dune_syscall_vmx)
-	vmcall
-	jmp	*%rcx
-END(__dune_syscall_vmx)
-
-FUNC(__dune_syscall_svm)
-	vmmcall
-	jmp	*%rcx
-END(__dune_syscall_svm)
 
 /* long __dune_syscall6(long nr, long a, long b, long c, long d, long e, long f) */
 FUNC(__dune_syscall6)
