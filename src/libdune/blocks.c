@@ -115,23 +115,6 @@ static bool failed(long ret)
 	return ret < 0 && ret > -4096;
 }
 
-/* An aligned block: map twice as much and give back what stands over. */
-static long map_block(void)
-{
-	uint64_t size = DUNE_BLOCK_SIZE + DUNE_BLOCK_ALIGN, block, end;
-	long raw = raw_mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (failed(raw))
-		return raw;
-	block = ((uint64_t)raw + DUNE_BLOCK_ALIGN - 1) & ~(uint64_t)(DUNE_BLOCK_ALIGN - 1);
-	end = block + DUNE_BLOCK_SIZE;
-	if (block != (uint64_t)raw)
-		__dune_own3(SYS_munmap, raw, block - (uint64_t)raw, 0);
-	if ((uint64_t)raw + size != end)
-		__dune_own3(SYS_munmap, end, (uint64_t)raw + size - end, 0);
-	return (long)block;
-}
-
 /* The module maps nothing executable, which some personalities ask of every mapping. */
 static long map_page(const void *at, int prot, int fd, off_t offset)
 {
@@ -172,7 +155,7 @@ int __dune_vcpu_create(struct dune_percpu *pc)
 struct dune_percpu *__dune_block_create(int *err)
 {
 	struct dune_percpu *pc;
-	long block = map_block();
+	long block = __dune_map_own(DUNE_BLOCK_SIZE, DUNE_BLOCK_ALIGN, PROT_READ | PROT_WRITE, 0);
 
 	if (failed(block)) {
 		*err = (int)block;

@@ -23,20 +23,20 @@ static void after_fork_in_child(void)
 
 int __dune_fork_init(void)
 {
-	void *page;
+	long page;
 	int ret;
 
 	if (__dune_fork_mark)
 		return 0;
-	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page == MAP_FAILED)
-		return -errno;
-	ret = madvise(page, 4096, MADV_WIPEONFORK) ? errno :
+	page = __dune_map_own(4096, 4096, PROT_READ | PROT_WRITE, 0);
+	if (page < 0 && page > -4096)
+		return (int)page;
+	ret = madvise((void *)page, 4096, MADV_WIPEONFORK) ? errno :
 		pthread_atfork(NULL, NULL, after_fork_in_child);
 	if (ret) {
-		munmap(page, 4096);
+		munmap((void *)page, 4096);
 		return -ret;
 	}
-	__dune_fork_mark = page;
+	__dune_fork_mark = (uint32_t *)page;
 	return 0;
 }

@@ -108,6 +108,10 @@ void __dune_forget_parent(struct dune_percpu *own);
 bool __dune_is_own_fd(int fd);
 int __dune_next_own_fd(unsigned int first, unsigned int last);
 
+/* private.c */
+long __dune_map_own(uint64_t size, uint64_t align, int prot, int flags);
+bool __dune_memory_is_private(void);
+
 /* descriptors.c */
 long __dune_make_fd(long nr, long a, long b, long c, long d);
 int __dune_raise_fd_to(int fd, int floor);

@@ -72,28 +72,12 @@ static long reserve(uint64_t at, uint64_t size, int flags)
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 }
 
-/* Anywhere, aligned to a chunk. */
-static long reserve_aligned(uint64_t size)
-{
-	long at = reserve(0, size + CHUNK, 0);
-	uint64_t start, over;
-
-	if (failed(at))
-		return at;
-	start = ((uint64_t)at + CHUNK - 1) & ~(CHUNK - 1);
-	over = start - (uint64_t)at;
-	if (over)
-		__dune_own3(SYS_munmap, at, over, 0);
-	__dune_own3(SYS_munmap, start + size, CHUNK - over, 0);
-	return (long)start;
-}
-
 static long reserve_pool(uint64_t *size)
 {
 	long at = -EEXIST;
 
 	*size = pool_size;
-	if (fixed_pool) {
+	if (fixed_pool && !__dune_memory_is_private()) {
 		at = reserve(PAGEBASE, *size, MAP_FIXED_NOREPLACE);
 		if (!failed(at) && (uint64_t)at != PAGEBASE) {	/* before Linux 4.17: a hint */
 			__dune_own3(SYS_munmap, at, *size, 0);
@@ -101,7 +85,7 @@ static long reserve_pool(uint64_t *size)
 		}
 	}
 	while (failed(at)) {
-		at = reserve_aligned(*size);
+		at = __dune_map_own(*size, CHUNK, PROT_NONE, MAP_NORESERVE);
 		if (!failed(at) || *size / 2 < POOL_MIN)
 			break;
 		*size /= 2;

@@ -205,8 +205,7 @@ void __dune_sigactions_give_back(const struct dune_percpu *pc)
 /* A copy of *@from for a child that shares the memory and not the actions. */
 struct dune_sigtable *__dune_sigtable_copy(struct dune_sigtable *from)
 {
-	long p = __dune_syscall6(SYS_mmap, 0, sizeof(*from), 3 /* read, write */,
-				 0x22 /* private, anonymous */, -1, 0);
+	long p = __dune_map_own(sizeof(*from), 4096, 3 /* read, write */, 0);
 	struct dune_sigtable *t = (struct dune_sigtable *)p;
 
 	if (p < 0 && p > -4096)

@@ -48,6 +48,7 @@
 #include "fpu.h"
 #include "hooks.h"
 #include "insn.h"
+#include "private.h"
 #include "procmap.h"
 #include "types.h"
 #include "uapi/dune.h"
