@@ -292,7 +292,7 @@ REFUSED = {
     ),
     "set-user-id": (
         "cp /bin/busybox x; chown nobody x; chmod 4755 x; dune-run --as true ./x",
-        "start it without dune-run",
+        "start it natively",
     ),
     "unreadable": (
         "chmod 755 .; cp /bin/busybox x; chmod 711 x; "

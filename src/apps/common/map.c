@@ -7,7 +7,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 static int prot_of(const Elf64_Phdr *ph)
 {

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 static bool blank(char c)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Where a program goes: load_elf_binary()'s rules, so that it finds the
- * address space that it would have found without dune-run.
+ * address space that it would have found natively.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 #define ET_DYN_BASE	PAGE_DOWN(0x7ffffffff000UL / 3 * 2)	/* ELF_ET_DYN_BASE */
 #define RANDOM_PAGES	(1UL << 28)	/* CONFIG_ARCH_MMAP_RND_BITS */

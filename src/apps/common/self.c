@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 #define RSEQ_OLD_SIZE	32	/* before kernels said theirs, and the least since */
 
@@ -78,26 +78,36 @@ static const Elf64_Phdr *own_headers(void)
 	return (const Elf64_Phdr *)((const char *)&own_header + own_header.e_phoff);
 }
 
+/*
+ * Where a segment begins.  Of a program that was moved to a fixed address after linking
+ * (dune-sandbox) only what the kernel maps names that address.
+ */
+static uint64_t address_of(const Elf64_Phdr *ph)
+{
+	uint64_t base = (uint64_t)&own_header;
+
+	return ph->p_vaddr >= base ? ph->p_vaddr : base + ph->p_vaddr;
+}
+
 /* The part of the data that is read-only since relocation; empty if none is. */
 static void find_relro(uint64_t *from, uint64_t *end)
 {
 	const Elf64_Phdr *ph = own_headers();
-	uint64_t base = (uint64_t)&own_header;
 
 	*from = *end = 0;
 	for (int i = 0; i < own_header.e_phnum; i++) {
 		if (ph[i].p_type != PT_GNU_RELRO)
 			continue;
-		*from = PAGE_DOWN(base + ph[i].p_vaddr);
-		*end = PAGE_DOWN(base + ph[i].p_vaddr + ph[i].p_memsz);
+		*from = PAGE_DOWN(address_of(&ph[i]));
+		*end = PAGE_DOWN(address_of(&ph[i]) + ph[i].p_memsz);
 	}
 }
 
 static int replace_segment(const Elf64_Phdr *ph)
 {
-	uint64_t base = (uint64_t)&own_header, relro, relro_end;
-	uint64_t from = PAGE_DOWN(base + ph->p_vaddr);
-	uint64_t end = PAGE_UP(base + ph->p_vaddr + ph->p_filesz);
+	uint64_t relro, relro_end;
+	uint64_t from = PAGE_DOWN(address_of(ph));
+	uint64_t end = PAGE_UP(address_of(ph) + ph->p_filesz);
 	int prot = PROT_READ | (ph->p_flags & PF_W ? PROT_WRITE : 0) |
 		   (ph->p_flags & PF_X ? PROT_EXEC : 0);
 	int ret = 0;

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 /* mm->start_code and the rest, as load_elf_binary() finds them. */
 static void set_segments(struct prctl_mm_map *mm, const struct elf_file *e)

@@ -6,7 +6,7 @@
  */
 #include <sys/resource.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 #define ENOUGH	64
 

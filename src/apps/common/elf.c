@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 bool elf_magic(const char head[HEAD_SIZE])
 {
@@ -27,7 +27,7 @@ static const char *foreign(const Elf64_Ehdr *eh)
 	if (eh->e_machine != EM_X86_64 && eh->e_machine != EM_386)
 		return "a program for another CPU";
 	if (eh->e_machine == EM_386 || eh->e_ident[EI_CLASS] != ELFCLASS64)
-		return "a 32-bit program, and Dune mode is 64-bit: start it without dune-run";
+		return "a 32-bit program, and Dune mode is 64-bit: start it natively";
 	if (eh->e_type != ET_EXEC && eh->e_type != ET_DYN)
 		return "an ELF file that is no program";
 	return NULL;

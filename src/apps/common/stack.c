@@ -14,7 +14,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 #define RANDOM_BYTES	16	/* behind AT_RANDOM */
 

@@ -13,7 +13,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "dune-run.h"
+#include "load.h"
 
 #define SHELL		"/bin/sh"
 #define DEFAULT_PATH	"/bin:/usr/bin"	/* confstr(_CS_PATH) */
@@ -49,7 +49,7 @@ static int open_exec(struct command *c, const char *path)
 		return -errno;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 && errno == EACCES)
-		c->reason = "it may be executed but not read, and dune-run must read it";
+		c->reason = "it may be executed but not read, and the loader must read it";
 	return fd < 0 ? -errno : fd;
 }
 
@@ -94,7 +94,7 @@ static int open_program(struct command *c, int fd, const char *path)
 	if (ret)
 		return ret;
 	if (gains_rights(fd)) {
-		c->reason = "it is set-user-ID, set-group-ID or has capabilities, which only the kernel can give: start it without dune-run";
+		c->reason = "it is set-user-ID, set-group-ID or has capabilities, which only the kernel can give: start it natively";
 		return -EPERM;
 	}
 	return open_interp(c);
