@@ -47,7 +47,7 @@ SSH_USER = "root"
 MATRIX_FILE = Path("images/kernels.toml")
 _MODULE_SOURCE = Path("src/kmod")
 # What the guests have in their /usr/bin.
-APPS = ("dune-run", "dune-strace")
+APPS = ("dune-run", "dune-strace", "dune-sandbox")
 # The suites whose programs are compiled here, by the names of their recipes.
 COMPILED_SUITES = ("gnulib", "kselftest", "libuv", "posix")
 

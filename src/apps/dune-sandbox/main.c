@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+/*
+ * dune-sandbox: options, errors, and the order of things until ring 3 runs.
+ * dune-sandbox.1 is the manual, docs/sandbox.md the design.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libdune/dune.h>
+#include <mntent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "../common/load.h"
+#include "arena.h"
+#include "policy.h"
+#include "start.h"
+
+/* Exit statuses, those of env(1) and nice(1). */
+#define EXIT_OWN	125	/* dune-sandbox itself failed, or ended the program */
+#define EXIT_CANNOT	126	/* the program was found and cannot be started */
+#define EXIT_NOT_FOUND	127
+
+#define OWN_FDS		700	/* where our descriptors lie, if the limit lets them */
+#define POOL_SIZE	(1UL << 30)
+
+struct options {
+	const char *argv0;
+	int fd;			/* of the file to start, -1: PROG says it */
+	bool search;
+	bool inside;		/* exec() in a sandbox started this one */
+	bool quiet;
+	bool allow_all;
+	bool explain;
+	const char *policy;	/* a file; NULL: the default policy */
+	char **command;		/* PROG and its arguments */
+};
+
+static const char help[] =
+	"Usage: dune-sandbox [OPTION]... [--] PROG [ARG]...\n"
+	"Run PROG in ring 3 of a vCPU, its system calls checked by ring 0 of its own process.\n"
+	"\n"
+	"  --allow-all   no policy: only what would reach around the monitor is refused\n"
+	"  --as NAME     give PROG the name NAME (argv[0])\n"
+	"  --check FILE  read a policy, say whether it is right, and end\n"
+	"  --explain     report each decision about a file, an address or a named call\n"
+	"  --path        PROG is a path: no search in PATH, no shell for plain text\n"
+	"  --policy FILE what PROG may do; without it: read and execute, write below /tmp,\n"
+	"                no network\n"
+	"  --quiet       do not report what was refused\n"
+	"  -h, --help    show this help\n"
+	"  --version     show the version\n"
+	"\n"
+	"Exit status: 127 PROG was not found, 126 it cannot be started, 125 dune-sandbox\n"
+	"failed; otherwise that of PROG.\n";
+
+static void __attribute__((noreturn, format(printf, 2, 3))) die(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	va_start(ap, fmt);
+	fputs("dune-sandbox: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	exit(status);
+}
+
+static void print_and_exit(const char *text)
+{
+	if (fputs(text, stdout) < 0 || fflush(stdout))
+		die(EXIT_OWN, "writing to standard output: %s", strerror(errno));
+	exit(0);
+}
+
+static const char *next_value(char ***arg)
+{
+	const char *option = **arg;
+
+	if (!*++*arg)
+		die(EXIT_OWN, "%s needs a value\n  next: dune-sandbox --help", option);
+	return **arg;
+}
+
+/* What exec.c of the monitor writes: --inside LOADER REPORT POLICY FD ARGV0 PATH ARG... */
+static struct options parse_inside(char **arg)
+{
+	struct options o = { .fd = -1, .inside = true };
+
+	for (int i = 0; i < 6; i++)
+		if (!arg[i])
+			die(EXIT_OWN, "--inside is for dune-sandbox itself");
+	setup.loader_fd = atoi(arg[0]);
+	setup.report_fd = strtol(arg[1], NULL, 10) > INT_MAX ? -1 : atoi(arg[1]);
+	setup.policy_fd = atoi(arg[2]);
+	if (*arg[3])
+		o.fd = atoi(arg[3]);
+	o.argv0 = arg[4];
+	o.command = arg + 5;
+	return o;
+}
+
+static struct options parse(char **argv)
+{
+	struct options o = { .fd = -1, .search = true };
+	char **arg;
+
+	if (argv[1] && !strcmp(argv[1], "--inside"))
+		return parse_inside(argv + 2);
+	for (arg = argv + 1; *arg && **arg == '-'; arg++) {
+		if (!strcmp(*arg, "--as"))
+			o.argv0 = next_value(&arg);
+		else if (!strcmp(*arg, "--path"))
+			o.search = false;
+		else if (!strcmp(*arg, "--quiet"))
+			o.quiet = true;
+		else if (!strcmp(*arg, "--allow-all"))
+			o.allow_all = true;
+		else if (!strcmp(*arg, "--explain"))
+			o.explain = true;
+		else if (!strcmp(*arg, "--policy"))
+			o.policy = next_value(&arg);
+		else if (!strcmp(*arg, "--check"))
+			exit(policy_read(&policy, next_value(&arg)) ? EXIT_OWN : 0);
+		else if (!strcmp(*arg, "-h") || !strcmp(*arg, "--help"))
+			print_and_exit(help);
+		else if (!strcmp(*arg, "--version"))
+			print_and_exit("dune-sandbox " VERSION "\n");
+		else if (!strcmp(*arg, "--")) {
+			arg++;
+			break;
+		} else
+			die(EXIT_OWN, "unknown option '%s'\n  next: dune-sandbox --help", *arg);
+	}
+	if (!*arg)
+		die(EXIT_OWN, "no program given\n  next: dune-sandbox --help");
+	o.command = arg;
+	return o;
+}
+
+static void __attribute__((noreturn)) cannot_start(const struct command *c, const char *name,
+						   int err)
+{
+	const char *culprit = c->culprit && strcmp(c->culprit, name) ? c->culprit : NULL;
+
+	die(err == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT, "%s: %s%s%s%s%s%s", name,
+	    culprit ? culprit : "", culprit ? ": " : "", strerror(-err),
+	    c->reason ? " (" : "", c->reason ? c->reason : "", c->reason ? ")" : "");
+}
+
+static void map_file(struct command *c, struct elf_file *e, bool has_interp, const char *name)
+{
+	int ret = place(e, has_interp);
+
+	if (!ret && e->bias + e->ph[0].p_vaddr < ARENA_END && image_end(e) > ARENA_BASE)
+		ret = -EEXIST;
+	if (!ret)
+		ret = map_image(e);
+	if (!ret)
+		return;
+	c->culprit = e->path;
+	c->reason = ret == -EEXIST ? "its fixed address is taken" :
+				     "its segments cannot be mapped";
+	cannot_start(c, name, ret);
+}
+
+static void map_command(struct command *c, const char *name)
+{
+	bool has_interp = c->interp.fd >= 0;
+	int ret;
+
+	map_file(c, &c->program, has_interp, name);
+	if (has_interp)
+		map_file(c, &c->interp, false, name);
+	ret = map_exec_stack(&c->program);
+	if (ret)
+		die(EXIT_CANNOT, "%s: an executable stack: %s", name, strerror(-ret));
+}
+
+/* What to do about a failed dune_init(). */
+static const char *advice(int err)
+{
+	switch (-err) {
+	case ENOENT:
+		return "there is no /dev/dune\n  next: modprobe dune";
+	case EACCES:
+		return "/dev/dune may not be opened\n  next: ls -l /dev/dune, and run as its owner";
+	case EBUSY:
+		return "another hypervisor has the CPU\n  next: dmesg | grep dune: says what to unload";
+	case ENODEV:
+		return "this CPU cannot be used\n  next: dmesg | grep dune: says why";
+	case EPROTO:
+		return "dune.ko and dune-sandbox are not of one version\n  next: build both from one tree";
+	default:
+		return "see dmesg | grep dune";
+	}
+}
+
+/* A descriptor that stays open across exec(), out of the way of the program's. */
+static int raise_fd(int fd)
+{
+	int floor = OWN_FDS, high;
+
+	for (; floor > 8; floor /= 2) {
+		high = fcntl(fd, F_DUPFD, floor);
+		if (high >= 0)
+			return high;
+	}
+	return -1;
+}
+
+static void open_own(const struct options *o)
+{
+	int fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+
+	setup.loader_fd = fd < 0 ? -1 : raise_fd(fd);
+	if (setup.loader_fd < 0)
+		die(EXIT_OWN, "opening /proc/self/exe: %s\n  next: mount /proc", strerror(errno));
+	close(fd);
+	setup.report_fd = o->quiet ? -1 : raise_fd(2);
+}
+
+/* The policy, and a copy of it behind a descriptor for what is executed. */
+static void make_policy(const struct options *o)
+{
+	int fd;
+
+	if (o->allow_all) {
+		policy = (struct policy){ .version = POLICY_VERSION, .size = sizeof(policy) };
+		strcpy(policy.file, "--allow-all");
+	} else if (o->policy ? policy_read(&policy, o->policy) : policy_default(&policy)) {
+		exit(EXIT_OWN);
+	}
+	policy.explain = o->explain;
+	fd = memfd_create("policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || write(fd, &policy, sizeof(policy)) != (ssize_t)sizeof(policy) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		die(EXIT_OWN, "keeping the policy: %s", strerror(errno));
+	setup.policy_fd = raise_fd(fd);
+	if (setup.policy_fd < 0)
+		die(EXIT_OWN, "no descriptor for the policy: %s", strerror(errno));
+	close(fd);
+}
+
+static void take_policy(void)
+{
+	if (pread(setup.policy_fd, &policy, sizeof(policy), 0) != (ssize_t)sizeof(policy) ||
+	    policy.version != POLICY_VERSION || policy.size != sizeof(policy))
+		die(EXIT_OWN, "the policy is gone, or not of this version");
+}
+
+static void set_limit(int what, uint64_t limit, const char *name)
+{
+	struct rlimit now, new = { limit, limit };
+
+	if (!limit)
+		return;
+	if (getrlimit(what, &now) || (now.rlim_max != RLIM_INFINITY && now.rlim_max < limit))
+		new.rlim_cur = new.rlim_max = now.rlim_max;
+	if (setrlimit(what, &new))
+		die(EXIT_OWN, "limit %s: %s", name, strerror(errno));
+}
+
+/* What the monitor itself maps counts too. */
+#define OWN_MEMORY	(POOL_SIZE + (128UL << 20))
+
+static void set_limits(void)
+{
+	if (policy.processes && !geteuid())
+		die(EXIT_OWN, "%s: Linux does not count the superuser's processes\n"
+		    "  next: take the limit away, or start as another user", policy.file);
+	set_limit(RLIMIT_AS, policy.memory ? policy.memory + OWN_MEMORY : 0, "memory");
+	set_limit(RLIMIT_NPROC, policy.processes, "processes");
+	set_limit(RLIMIT_CPU, policy.cpu_seconds, "cpu_seconds");
+}
+
+/* Wherever procfs can be seen. */
+static void find_procs(void)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+
+	if (!mounts)
+		die(EXIT_OWN, "reading /proc/self/mounts: %s\n  next: mount /proc", strerror(errno));
+	while ((m = getmntent(mounts))) {
+		if (strcmp(m->mnt_type, "proc"))
+			continue;
+		if (setup.nr_procs == MAX_PROCS || strlen(m->mnt_dir) >= sizeof(setup.procs[0]))
+			die(EXIT_OWN, "procfs is mounted in too many places, or too deep: %s",
+			    m->mnt_dir);
+		strcpy(setup.procs[setup.nr_procs++], m->mnt_dir);
+	}
+	endmntent(mounts);
+}
+
+static void init(void)
+{
+	int ret = dune_set_private_memory(ARENA_LIBDUNE, ARENA_LIBDUNE_SIZE);
+
+	if (ret)
+		die(EXIT_OWN, "the arena: %s", strerror(-ret));
+	dune_set_pool(false, POOL_SIZE);
+	ret = dune_init(true);
+	if (ret)
+		die(EXIT_OWN, "%s (%s)", advice(ret), strerror(-ret));
+}
+
+static uint64_t entry_of(const struct elf_file *e)
+{
+	return e->bias + e->eh.e_entry;
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	static struct command command;
+	struct options o = parse(argv);
+	const char *name = o.command[0];
+	struct stack_image stack;
+	int ret, exe_error;
+
+	(void)argc;
+	if (dune_in_guest())
+		die(EXIT_OWN, "this is Dune mode already\n  next: start dune-sandbox natively");
+	room_make();
+	if (o.inside) {
+		take_policy();
+	} else {
+		open_own(&o);
+		make_policy(&o);
+		set_limits();
+	}
+	find_procs();
+	ret = command_find(&command, name, o.argv0, o.search, o.fd);
+	if (ret)
+		cannot_start(&command, name, ret);
+	if (o.fd >= 0)
+		close(o.fd);
+	map_command(&command, name);
+	ret = stack_build(&stack, &command, o.command + 1, envp);
+	if (ret)
+		die(EXIT_OWN, "building the stack: %s", strerror(-ret));
+	init();
+	ret = identity_set(&command, &stack, &exe_error);
+	if (ret)
+		die(EXIT_OWN, "prctl(PR_SET_MM_MAP): %s\n  next: run a kernel with CONFIG_CHECKPOINT_RESTORE",
+		    strerror(-ret));
+	close(command.program.fd);
+	setup.entry = entry_of(&command.program);
+	if (command.interp.fd >= 0) {
+		close(command.interp.fd);
+		setup.entry = entry_of(&command.interp);
+	}
+	setup.stack = stack.at;
+	setup.stack_bytes = stack.bytes;
+	setup.stack_len = stack.len;
+	self_forget_thread();
+	room_give_back();
+	if (!o.inside)
+		set_limit(RLIMIT_NOFILE, policy.open_files, "files");
+	ret = dune_enter();
+	if (ret)
+		die(EXIT_OWN, "entering Dune mode: %s\n  next: dmesg | grep dune", strerror(-ret));
+	monitor_start();
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Files: opening, and the calls on descriptors that are more than their arguments.
+ */
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+
+#include "monitor.h"
+
+#define OPEN_FLAGS	((uint64_t)(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | \
+				    O_NONBLOCK | O_DSYNC | O_SYNC | O_ASYNC | O_DIRECT |	   \
+				    O_LARGEFILE_ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME |	   \
+				    O_CLOEXEC | O_PATH | O_TMPFILE))
+#define O_LARGEFILE_	0100000
+#define LAST_OWN_FD	2048	/* held ones are lower */
+#define PATH_FLAGS	((uint64_t)(O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC))
+
+/* The words of open_how, whatever the call was; -errno. */
+static long read_how(const struct call *call, struct open_how *how, int *dir, uint64_t *path)
+{
+	__builtin_memset(how, 0, sizeof(*how));
+	*dir = AT_FDCWD;
+	switch (call->nr) {
+	case SYS_creat:
+		*path = call->arg[0];
+		how->flags = O_CREAT | O_WRONLY | O_TRUNC;
+		how->mode = call->arg[1];
+		break;
+	case SYS_open:
+		*path = call->arg[0];
+		how->flags = (uint32_t)call->arg[1];
+		how->mode = call->arg[2];
+		break;
+	case SYS_openat:
+		*dir = (int)call->arg[0];
+		*path = call->arg[1];
+		how->flags = (uint32_t)call->arg[2];
+		how->mode = call->arg[3];
+		break;
+	default:
+		*dir = (int)call->arg[0];
+		*path = call->arg[1];
+		if (call->arg[3] != sizeof(*how))
+			return call->arg[3] < sizeof(*how) ? -EINVAL : -E2BIG;
+		return copy_in(how, call->arg[2], sizeof(*how));
+	}
+	/* open() ignores what openat2() refuses (build_open_how() of Linux). */
+	how->flags &= OPEN_FLAGS;
+	if (how->flags & O_PATH)
+		how->flags &= PATH_FLAGS;
+	if (how->flags & O_CREAT || (how->flags & O_TMPFILE) == O_TMPFILE)
+		how->mode &= 07777;
+	else
+		how->mode = 0;
+	return 0;
+}
+
+static uint32_t rights_of(uint64_t flags)
+{
+	uint64_t mode = flags & O_ACCMODE;
+	uint32_t rights = mode == O_RDONLY ? FILE_READ : mode == O_WRONLY ? FILE_WRITE :
+			  FILE_READ | FILE_WRITE;
+
+	if (flags & (O_CREAT | O_TRUNC) || (flags & O_TMPFILE) == O_TMPFILE)
+		rights |= FILE_WRITE;
+	return flags & O_PATH ? FILE_READ : rights;
+}
+
+/* To write, by its name in /proc, to what is open perhaps only for reading. */
+static long reopen_checked(const char *name, const struct open_how *how)
+{
+	char path[PATH_SIZE];
+	long n = sys4(SYS_readlinkat, AT_FDCWD, name, path, sizeof(path) - 1), ret;
+
+	if (failed(n))
+		return n;
+	path[n] = '\0';
+	if (*path != '/')	/* a pipe, a socket */
+		return path_reopen(name, how);
+	ret = policy_file(path, rights_of(how->flags));
+	return ret ? ret : path_open(path, how);
+}
+
+long open_call(struct call *call, struct dune_tf *tf)
+{
+	char path[PATH_SIZE], full[PATH_SIZE];
+	struct open_how how;
+	uint64_t from;
+	int dir;
+	long ret = read_how(call, &how, &dir, &from);
+
+	(void)tf;
+	if (!ret)
+		ret = copy_path(path, from);
+	if (ret)
+		return ret;
+	if (is_own_fd((uint64_t)dir) && *path != '/')
+		return -EBADF;
+	if (how.resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT))
+		return -ENOSYS;		/* as on a kernel without openat2(): callers cope */
+	ret = path_resolve(full, dir, path, &how);
+	if (ret == 0)
+		ret = policy_file(full, rights_of(how.flags));
+	else if (ret == 1 && policy.has_files && rights_of(how.flags) & FILE_WRITE)
+		return reopen_checked(full, &how);
+	if (ret < 0)
+		return ret;
+	return ret ? path_reopen(full, &how) : path_open(full, &how);
+}
+
+/* By name, but not opened.  Devices of ring 3's own would be ways to the kernel's memory. */
+long path_call(struct call *call, struct dune_tf *tf)
+{
+	uint64_t mode = call->nr == SYS_mknod ? call->arg[1] : call->arg[2];
+
+	(void)tf;
+	if ((call->nr == SYS_mknod || call->nr == SYS_mknodat) &&
+	    (S_ISCHR(mode) || S_ISBLK(mode))) {
+		report("making a device was refused");
+		return -EPERM;
+	}
+	return policy.has_files ? path_under_rules(call) : make_call(call);
+}
+
+/* ---- descriptors ------------------------------------------------------------- */
+
+/* The lowest of the monitor's descriptors from @first on; beyond all: 1 << 32. */
+static uint64_t next_own(uint64_t first)
+{
+	for (uint64_t fd = first; fd < LAST_OWN_FD; fd++)
+		if (is_own_fd(fd))
+			return fd;
+	return 1UL << 32;
+}
+
+/* All that is not the monitor's; libdune passes its own over. */
+static long close_others(const struct call *call)
+{
+	uint64_t first = (uint32_t)call->arg[0], last = (uint32_t)call->arg[1];
+	long ret = 0;
+
+	if (first > last || call->arg[2] & ~(uint64_t)CLOSE_RANGE_CLOEXEC)
+		return -EINVAL;
+	while (!ret && first <= last) {
+		uint64_t own = next_own(first);
+
+		if (own > first)
+			ret = sys3(SYS_close_range, first, own > last ? last : own - 1,
+				   call->arg[2]);
+		first = own + 1;
+	}
+	return ret;
+}
+
+/* F_GET_RW_HINT to F_SET_FILE_RW_HINT, newer than some headers. */
+#define FIRST_RW_HINT	1035
+#define LAST_RW_HINT	1038
+
+static long control(struct call *call)
+{
+	int cmd = (int)call->arg[1];
+
+	switch (cmd) {
+	case F_GETLK:
+	case F_SETLK:
+	case F_SETLKW:
+	case F_OFD_GETLK:
+	case F_OFD_SETLK:
+	case F_OFD_SETLKW:
+	case F_GETOWN_EX:
+	case F_SETOWN_EX:
+	case FIRST_RW_HINT ... LAST_RW_HINT:
+		return is_ring3s_object(call->arg[2]) ? make_call(call) : -EFAULT;
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC:
+	case F_GETFD:
+	case F_SETFD:
+	case F_GETFL:
+	case F_SETFL:
+	case F_GETOWN:
+	case F_SETOWN:
+	case F_GETSIG:
+	case F_SETSIG:
+	case F_GETLEASE:
+	case F_SETLEASE:
+	case F_NOTIFY:
+	case F_GETPIPE_SZ:
+	case F_SETPIPE_SZ:
+	case F_ADD_SEALS:
+	case F_GET_SEALS:
+		return make_call(call);
+	default:
+		report("fcntl %d was refused", cmd);
+		return -EINVAL;
+	}
+}
+
+/* Options that hold addresses, or that the kernel keeps mapping behind our back. */
+#define SO_ATTACH_FILTER_	26
+#define SO_ATTACH_BPF_		50
+#define SO_ATTACH_REUSEPORT_CBPF_ 51
+#define SO_ATTACH_REUSEPORT_EBPF_ 52
+#define TCP_ZEROCOPY_RECEIVE_	35
+
+static long socket_option(struct call *call)
+{
+	int level = (int)call->arg[1], name = (int)call->arg[2];
+	bool refuse;
+
+	if (level == 1)		/* SOL_SOCKET */
+		refuse = name == SO_ATTACH_FILTER_ || (name >= SO_ATTACH_BPF_ &&
+			 name <= SO_ATTACH_REUSEPORT_EBPF_);
+	else if (level == 6)	/* SOL_TCP */
+		refuse = name == TCP_ZEROCOPY_RECEIVE_;
+	else if (level == 0)	/* SOL_IP: what iptables and its relatives set */
+		refuse = name >= 64 && name < 128;
+	else			/* SOL_IPV6 */
+		refuse = level == 41 && (name == 64 || name == 65);
+	if (!refuse)
+		return make_call(call);
+	report("socket option %d of level %d was refused", name, level);
+	return -ENOPROTOOPT;
+}
+
+long descriptor_call(struct call *call, struct dune_tf *tf)
+{
+	(void)tf;
+	switch (call->nr) {
+	case SYS_close_range:
+		return close_others(call);
+	case SYS_fcntl:
+		return control(call);
+	default:
+		return socket_option(call);
+	}
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What the policy says about a call, a file, an address.
+ */
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "monitor.h"
+
+struct policy policy;
+
+static void kill_now(void)
+{
+	siginfo_t info;
+
+	__builtin_memset(&info, 0, sizeof(info));
+	info.si_signo = SIGSYS;
+	info.si_code = SI_KERNEL;
+	die_by_signal(&info);
+}
+
+/* 0 or -errno.  @what and @name are for the line that tells. */
+static long carry_out(const struct decision *d, const char *what, const char *name)
+{
+	static const char *const words[] = { "allowed", "denied", "killed", "allowed" };
+
+	if (policy.explain || d->verdict != ALLOW) {
+		if (d->line)
+			report("%s %s: %s by %s:%d", what, name, words[d->verdict & 3],
+			       policy.file, d->line);
+		else
+			report("%s %s: %s, for no rule of %s names it", what, name,
+			       words[d->verdict & 3], policy.file);
+	}
+	if (d->verdict == KILL)
+		kill_now();
+	return d->verdict == DENY ? -(long)d->error : 0;
+}
+
+long policy_call(uint64_t nr, const char *name)
+{
+	const struct decision *d = &policy.calls[nr];
+
+	if (!d->line)
+		d = &policy.call_default;
+	if (d->verdict == ALLOW && !policy.explain)
+		return 0;
+	if (!policy.calls[nr].line && d->verdict == ALLOW)
+		return 0;	/* most calls, and nothing to learn from */
+	return carry_out(d, "system call", name);
+}
+
+/* ---- patterns ------------------------------------------------------------------ */
+
+/*
+ * "*" any text without "/", "**" any text, "?" a character but "/".  Without recursion, and
+ * in time that is the product of the lengths: of each kind of star the last one is where a
+ * mismatch goes back to.
+ */
+static bool matches(const char *p, const char *s)
+{
+	const char *star = NULL, *star_s = NULL, *deep = NULL, *deep_s = NULL;
+
+	for (;;) {
+		if (p[0] == '*' && p[1] == '*') {
+			p += 2;
+			deep = p;
+			deep_s = s;
+			star = NULL;
+			continue;
+		}
+		if (*p == '*') {
+			star = ++p;
+			star_s = s;
+			continue;
+		}
+		if (!*s && !*p)
+			return true;
+		if (!*p && *s == '/')	/* below the folder that it names */
+			return true;
+		if (*s && (*p == *s || (*p == '?' && *s != '/'))) {
+			p++;
+			s++;
+			continue;
+		}
+		if (star && *star_s && *star_s != '/') {
+			p = star;
+			s = ++star_s;
+		} else if (deep && *deep_s) {
+			p = deep;
+			s = ++deep_s;
+			star = NULL;
+		} else {
+			return false;
+		}
+	}
+}
+
+/* A pattern of all below a folder means the folder itself, too. */
+static bool covers(const char *pattern, const char *path)
+{
+	size_t n = 0;
+
+	while (pattern[n])
+		n++;
+	if (n > 3 && pattern[n - 1] == '*' && pattern[n - 2] == '*' && pattern[n - 3] == '/') {
+		size_t i = 0;
+
+		while (i < n - 3 && path[i] == pattern[i])
+			i++;
+		if (i == n - 3 && !path[i])
+			return true;
+	}
+	return matches(pattern, path);
+}
+
+/* Each right by the first rule that names it. */
+long policy_file(const char *path, uint32_t rights)
+{
+	static const char *const names[] = { "reading", "writing", "executing" };
+	const struct decision none = { .verdict = DENY, .error = EACCES };
+
+	for (uint32_t bit = 0; bit < 3 && policy.has_files; bit++) {
+		const struct decision *d = &none;
+		long ret;
+
+		if (!(rights >> bit & 1))
+			continue;
+		for (uint32_t i = 0; i < policy.nr_files; i++)
+			if (policy.files[i].rights >> bit & 1 &&
+			    covers(policy.files[i].pattern, path)) {
+				d = &policy.files[i].is;
+				break;
+			}
+		ret = carry_out(d, names[bit], path);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* ---- the network ------------------------------------------------------------------ */
+
+static bool same_bits(const uint8_t *a, const uint8_t *b, unsigned int bits)
+{
+	for (; bits >= 8; bits -= 8)
+		if (*a++ != *b++)
+			return false;
+	return !bits || !((*a ^ *b) >> (8 - bits));
+}
+
+static bool fits(const struct net_rule *n, const struct sockaddr_storage *a, uint64_t len)
+{
+	const struct sockaddr_in *in = (const void *)a;
+	const struct sockaddr_in6 *in6 = (const void *)a;
+	const struct sockaddr_un *un = (const void *)a;
+	uint16_t port;
+
+	if (n->family && n->family != a->ss_family)
+		return false;
+	switch (a->ss_family) {
+	case AF_INET:
+		port = (uint16_t)(in->sin_port >> 8 | in->sin_port << 8);
+		return len >= sizeof(*in) && port >= n->first_port && port <= n->last_port &&
+		       same_bits((const uint8_t *)&in->sin_addr, n->address, n->prefix_bits);
+	case AF_INET6:
+		port = (uint16_t)(in6->sin6_port >> 8 | in6->sin6_port << 8);
+		return len >= 24 && port >= n->first_port && port <= n->last_port &&
+		       same_bits((const uint8_t *)&in6->sin6_addr, n->address, n->prefix_bits);
+	case AF_UNIX:
+		return !n->pattern[0] || (len > 2 && covers(n->pattern, un->sun_path));
+	default:
+		return n->family == a->ss_family;
+	}
+}
+
+/* @a: zero behind @len. */
+long policy_net(const struct sockaddr_storage *a, uint64_t len, uint32_t right)
+{
+	static const char *const names[] = { "", "connecting to", "binding to" };
+	const struct decision *d = &policy.net_default;
+
+	if (!policy.has_net || len < 2 || a->ss_family == AF_UNSPEC)
+		return 0;
+	for (uint32_t i = 0; i < policy.nr_nets; i++)
+		if (policy.nets[i].rights & right && fits(&policy.nets[i], a, len)) {
+			d = &policy.nets[i].is;
+			break;
+		}
+	return carry_out(d, names[right & 3],
+			 a->ss_family == AF_UNIX ? "a unix address" :
+			 a->ss_family == AF_INET ? "an inet address" :
+			 a->ss_family == AF_INET6 ? "an inet6 address" : "an address");
+}
+
+/* A family of which no rule speaks is of no use, and some have other ways in and out. */
+long policy_socket(uint64_t family)
+{
+	if (!policy.has_net || policy.net_default.verdict == ALLOW)
+		return 0;
+	if (family == AF_UNIX)	/* each address is looked at */
+		return 0;
+	for (uint32_t i = 0; i < policy.nr_nets; i++)
+		if (policy.nets[i].is.verdict != DENY &&
+		    (!policy.nets[i].family || policy.nets[i].family == (int)family))
+			return 0;
+	return carry_out(&policy.net_default, "socket of a family", "that no rule allows");
+}
