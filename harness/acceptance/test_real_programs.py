@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Real programs do under dune-run what they do natively, on the full guest.
+"""Real programs do under dune-run and dune-sandbox what they do natively, on the full guest.
 
 Each case is a bash script of ``data/real_programs``.  It runs natively and then
-under dune-run, both in an empty folder of the same name; standard output is the
+under one of the two, both in an empty folder of the same name; standard output is the
 same to the byte, and so is the exit status.  Meanwhile the module's list of vCPUs
 is watched: the programs that the case is about must have been in guest mode.
 """
@@ -76,7 +76,11 @@ CASES = (
     Case("musl", ("many",), (60, 120), status=3),
 )
 
-Compare = Callable[[Case], None]
+# strace and gdb trace, which nothing in a sandbox may.
+NOT_IN_A_SANDBOX = ("strace", "gdb")
+RUNNERS = {"dune-run": "dune-run", "dune-sandbox": "dune-sandbox --allow-all"}
+
+Compare = Callable[[Case, str], None]
 
 
 @pytest.fixture
@@ -85,20 +89,20 @@ def compare(guest: Machine, guest_context: Guest, cell: Cell) -> Compare:
     files = {f"real_programs/{path.name}": path for path in sorted(DATA.iterdir())}
     push_once(guest_context, files)
 
-    def run(case: Case, before: str) -> CommandResult:
+    def run(case: Case, before: str, runner: str = "") -> CommandResult:
         script = f"{REMOTE}/{case.name}.sh"
         limit = case.limit(cell.engine)
         return guest.run(
             f"rm -rf {WORK} && mkdir {WORK} && cd {WORK} && "
             f"{before} bash {script} </dev/null; exit $?",
             Deadline.after(limit, f"end of {case.name} ({before or 'native'})"),
-            env={"DATA": REMOTE, "LC_ALL": "C.UTF-8"},
+            env={"DATA": REMOTE, "LC_ALL": "C.UTF-8", "RUNNER": runner},
         )
 
-    def both(case: Case) -> None:
+    def both(case: Case, runner: str) -> None:
         native = run(case, "")
         assert native.exit_status == case.status, native.stdout + native.stderr
-        dune = run(case, f"bash {REMOTE}/observe {SEEN}")
+        dune = run(case, f"bash {REMOTE}/observe {SEEN}", RUNNERS[runner])
         assert dune.stdout == native.stdout, dune.stderr
         assert dune.exit_status == native.exit_status, dune.stderr
         seen = guest.succeed(f"cat {SEEN}", Deadline.after(60, "list of programs in guest mode"))
@@ -111,4 +115,16 @@ def compare(guest: Machine, guest_context: Guest, cell: Cell) -> Compare:
     "case", [pytest.param(case, id=case.name, marks=case.slow_mark()) for case in CASES]
 )
 def test_same_as_native(compare: Compare, case: Case) -> None:
-    compare(case)
+    compare(case, "dune-run")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=case.slow_mark())
+        for case in CASES
+        if case.name not in NOT_IN_A_SANDBOX
+    ],
+)
+def test_same_in_a_sandbox(compare: Compare, case: Case) -> None:
+    compare(case, "dune-sandbox")

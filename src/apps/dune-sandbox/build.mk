@@ -4,8 +4,8 @@
 # ring 0 while the vector registers and the TLS are the program's.
 
 SB	:= $(O)/obj/dune-sandbox
-SB_SOURCES := $(wildcard dune-sandbox/*.c)
-SB_OBJECTS := $(patsubst dune-sandbox/%.c,$(SB)/%.o,$(SB_SOURCES))
+SB_SOURCES := $(wildcard dune-sandbox/*.c dune-sandbox/*.S)
+SB_OBJECTS := $(patsubst dune-sandbox/%,$(SB)/%.o,$(basename $(SB_SOURCES)))
 SB_MONITOR_SOURCES := $(wildcard dune-sandbox/monitor/*.c dune-sandbox/monitor/*.S)
 SB_MONITOR := $(patsubst dune-sandbox/%,$(SB)/%.o,$(basename $(SB_MONITOR_SOURCES)))
 SB_MONITOR_COMPILE := -std=gnu11 -D_GNU_SOURCE -fPIE -ffunction-sections -mgeneral-regs-only \
@@ -21,7 +21,7 @@ $(O)/dune-sandbox: $(SB).debug $(SB)/set_base
 	$(SB)/set_base $@
 
 $(SB).debug: $(SB_OBJECTS) $(SB_MONITOR) $(COMMON) $(SB)/monitor.ok $(LIBDUNE)/libdune.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LINK)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LINK) -Wl,-e,sandbox_entry
 
 # The monitor may need itself and libdune, and nothing of libc.
 $(SB)/monitor.ok: $(SB_MONITOR)
@@ -44,6 +44,10 @@ $(SB)/monitor/%.o: dune-sandbox/monitor/%.S Makefile dune-sandbox/build.mk
 	$(CC) $(CFLAGS) $(WARN) $(SB_MONITOR_COMPILE) -MMD -MP -c -o $@ $<
 
 $(SB)/%.o: dune-sandbox/%.c Makefile dune-sandbox/build.mk
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(WARN) $(COMPILE) -MMD -MP -c -o $@ $<
+
+$(SB)/%.o: dune-sandbox/%.S Makefile dune-sandbox/build.mk
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(WARN) $(COMPILE) -MMD -MP -c -o $@ $<
 

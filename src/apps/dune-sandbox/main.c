@@ -14,10 +14,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../common/load.h"
 #include "arena.h"
+#include "learn.h"
 #include "policy.h"
 #include "start.h"
 
@@ -38,6 +41,7 @@ struct options {
 	bool allow_all;
 	bool explain;
 	const char *policy;	/* a file; NULL: the default policy */
+	const char *learn;	/* a file to be written */
 	char **command;		/* PROG and its arguments */
 };
 
@@ -49,6 +53,7 @@ static const char help[] =
 	"  --as NAME     give PROG the name NAME (argv[0])\n"
 	"  --check FILE  read a policy, say whether it is right, and end\n"
 	"  --explain     report each decision about a file, an address or a named call\n"
+	"  --learn FILE  allow everything, and write a policy of it when PROG ends\n"
 	"  --path        PROG is a path: no search in PATH, no shell for plain text\n"
 	"  --policy FILE what PROG may do; without it: read and execute, write below /tmp,\n"
 	"                no network\n"
@@ -88,21 +93,30 @@ static const char *next_value(char ***arg)
 	return **arg;
 }
 
-/* What exec.c of the monitor writes: --inside LOADER REPORT POLICY FD ARGV0 PATH ARG... */
+/* A descriptor as the monitor writes it: -1 is a large number there. */
+static int own_number(const char *text)
+{
+	long n = strtol(text, NULL, 10);
+
+	return n > INT_MAX ? -1 : (int)n;
+}
+
+/* What exec.c of the monitor writes: --inside LOADER REPORT POLICY LEARN FD ARGV0 PATH ARG... */
 static struct options parse_inside(char **arg)
 {
 	struct options o = { .fd = -1, .inside = true };
 
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 7; i++)
 		if (!arg[i])
 			die(EXIT_OWN, "--inside is for dune-sandbox itself");
 	setup.loader_fd = atoi(arg[0]);
-	setup.report_fd = strtol(arg[1], NULL, 10) > INT_MAX ? -1 : atoi(arg[1]);
+	setup.report_fd = own_number(arg[1]);
 	setup.policy_fd = atoi(arg[2]);
-	if (*arg[3])
-		o.fd = atoi(arg[3]);
-	o.argv0 = arg[4];
-	o.command = arg + 5;
+	setup.learn_fd = own_number(arg[3]);
+	if (*arg[4])
+		o.fd = atoi(arg[4]);
+	o.argv0 = arg[5];
+	o.command = arg + 6;
 	return o;
 }
 
@@ -126,6 +140,8 @@ static struct options parse(char **argv)
 			o.explain = true;
 		else if (!strcmp(*arg, "--policy"))
 			o.policy = next_value(&arg);
+		else if (!strcmp(*arg, "--learn"))
+			o.learn = next_value(&arg);
 		else if (!strcmp(*arg, "--check"))
 			exit(policy_read(&policy, next_value(&arg)) ? EXIT_OWN : 0);
 		else if (!strcmp(*arg, "-h") || !strcmp(*arg, "--help"))
@@ -215,13 +231,43 @@ static int raise_fd(int fd)
 	return -1;
 }
 
+#ifndef MFD_EXEC
+#define MFD_EXEC	0x10U
+#endif
+#define SEALS	(F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+/*
+ * A copy of this file, which nobody can change: a program that may write to the original
+ * would have what it likes executed outside.
+ */
+static int copy_of_self(void)
+{
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), to;
+	ssize_t n;
+
+	if (from < 0)
+		die(EXIT_OWN, "opening /proc/self/exe: %s\n  next: mount /proc", strerror(errno));
+	to = memfd_create("dune-sandbox", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	if (to < 0 && errno == EINVAL)	/* before Linux 6.3 */
+		to = memfd_create("dune-sandbox", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (to < 0)
+		die(EXIT_OWN, "memfd_create: %s", strerror(errno));
+	do {
+		n = sendfile(to, from, NULL, 1 << 20);
+	} while (n > 0);
+	if (n < 0 || fchmod(to, 0700) || fcntl(to, F_ADD_SEALS, SEALS))
+		die(EXIT_OWN, "copying /proc/self/exe: %s", strerror(errno));
+	close(from);
+	return to;
+}
+
 static void open_own(const struct options *o)
 {
-	int fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	int fd = copy_of_self();
 
-	setup.loader_fd = fd < 0 ? -1 : raise_fd(fd);
+	setup.loader_fd = raise_fd(fd);
 	if (setup.loader_fd < 0)
-		die(EXIT_OWN, "opening /proc/self/exe: %s\n  next: mount /proc", strerror(errno));
+		die(EXIT_OWN, "no descriptor for dune-sandbox itself: %s", strerror(errno));
 	close(fd);
 	setup.report_fd = o->quiet ? -1 : raise_fd(2);
 }
@@ -231,7 +277,16 @@ static void make_policy(const struct options *o)
 {
 	int fd;
 
-	if (o->allow_all) {
+	if (o->learn) {
+		learn_policy(&policy);
+		fd = learn_begin(o->learn);
+		if (fd < 0)
+			die(EXIT_OWN, "%s: %s", o->learn, strerror(-fd));
+		setup.learn_fd = raise_fd(fd);
+		if (setup.learn_fd < 0)
+			die(EXIT_OWN, "no descriptor for what is learned: %s", strerror(errno));
+		close(fd);
+	} else if (o->allow_all) {
 		policy = (struct policy){ .version = POLICY_VERSION, .size = sizeof(policy) };
 		strcpy(policy.file, "--allow-all");
 	} else if (o->policy ? policy_read(&policy, o->policy) : policy_default(&policy)) {
@@ -240,7 +295,7 @@ static void make_policy(const struct options *o)
 	policy.explain = o->explain;
 	fd = memfd_create("policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || write(fd, &policy, sizeof(policy)) != (ssize_t)sizeof(policy) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+	    fcntl(fd, F_ADD_SEALS, SEALS))
 		die(EXIT_OWN, "keeping the policy: %s", strerror(errno));
 	setup.policy_fd = raise_fd(fd);
 	if (setup.policy_fd < 0)

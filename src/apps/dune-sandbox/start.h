@@ -16,6 +16,7 @@ struct setup {
 	int report_fd;			/* -1: none */
 	int loader_fd;			/* dune-sandbox itself, for exec */
 	int policy_fd;			/* the policy, for exec */
+	int learn_fd;			/* where to write what is done; -1: nowhere */
 	uint32_t nr_procs;
 	char procs[MAX_PROCS][256];	/* where procfs is mounted */
 };

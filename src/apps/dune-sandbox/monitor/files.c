@@ -68,7 +68,7 @@ static uint32_t rights_of(uint64_t flags)
 	return flags & O_PATH ? FILE_READ : rights;
 }
 
-/* To write, by its name in /proc, to what is open perhaps only for reading. */
+/* By its name in /proc, what is open perhaps with other rights. */
 static long reopen_checked(const char *name, const struct open_how *how)
 {
 	char path[PATH_SIZE];
@@ -103,7 +103,7 @@ long open_call(struct call *call, struct dune_tf *tf)
 	ret = path_resolve(full, dir, path, &how);
 	if (ret == 0)
 		ret = policy_file(full, rights_of(how.flags));
-	else if (ret == 1 && policy.has_files && rights_of(how.flags) & FILE_WRITE)
+	else if (ret == 1 && policy.has_files)
 		return reopen_checked(full, &how);
 	if (ret < 0)
 		return ret;

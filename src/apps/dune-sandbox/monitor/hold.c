@@ -96,6 +96,28 @@ long hold(const char *path, uint64_t flags)
 	return failed(n) ? n : -ENOENT;
 }
 
+/* Once more what ring 3's @fd stands for, and the path of it; as hold(). */
+static long hold_open(int fd, char path[PATH_SIZE])
+{
+	long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HELD_FDS), n;
+	char link[32];
+
+	if (failed(own))
+		return own;
+	if (mark((uint32_t)own) < 0) {
+		sys1(SYS_close, own);
+		return -EMFILE;
+	}
+	hold_link(link, own);
+	n = sys4(SYS_readlinkat, AT_FDCWD, link, path, PATH_SIZE - 1);
+	if (failed(n)) {
+		release(own);
+		return n;
+	}
+	path[n] = '\0';
+	return own;
+}
+
 void release(long fd)
 {
 	sys1(SYS_close, fd);
@@ -298,6 +320,31 @@ static long on_file(struct call *call, const struct shape *s, const char *full, 
 	return ret;
 }
 
+/*
+ * The attributes of what is open: Linux asks for no right to write of the descriptor.
+ * Pipes and sockets have no path, and are nobody else's.
+ */
+static long on_open(struct call *call, uint8_t rights)
+{
+	char path[PATH_SIZE];
+	long own, ret = 0;
+
+	if (rights == FILE_READ)
+		return make_call(call);
+	if ((int)call->arg[0] == AT_FDCWD)
+		return -EACCES;
+	own = hold_open((int)call->arg[0], path);
+	if (failed(own))
+		return own;
+	if (*path == '/')
+		ret = policy_file(path, rights);
+	call->arg[0] = (uint64_t)own;
+	if (!ret)
+		ret = make_call(call);
+	release(own);
+	return ret;
+}
+
 /* A descriptor instead of a name (AT_EMPTY_PATH, or no name at all): it is open already. */
 static bool is_descriptor(const struct call *call, const struct shape *s, const char *path)
 {
@@ -364,6 +411,11 @@ long path_under_rules(struct call *call)
 	case SYS_link:
 	case SYS_linkat:
 		return on_two(call);
+	case SYS_fchmod:
+	case SYS_fchown:
+	case SYS_fsetxattr:
+	case SYS_fremovexattr:
+		return on_open(call, FILE_WRITE);
 	}
 	if (!shape_of(call, &s)) {
 		report("%s was refused: rules for files do not cover it",
@@ -373,7 +425,7 @@ long path_under_rules(struct call *call)
 	path[0] = '\0';
 	ret = call->arg[(int)s.path] ? copy_path(path, call->arg[(int)s.path]) : -EFAULT;
 	if (is_descriptor(call, &s, path) && (ret == 0 || call->nr == SYS_utimensat))
-		return make_call(call);
+		return on_open(call, s.rights);
 	if (ret)
 		return ret;
 	nofollow = s.nofollow || s.parent ||

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "../learn.h"
 #include "monitor.h"
 
 struct policy policy;
@@ -49,6 +50,29 @@ long policy_call(uint64_t nr, const char *name)
 	if (!policy.calls[nr].line && d->verdict == ALLOW)
 		return 0;	/* most calls, and nothing to learn from */
 	return carry_out(d, "system call", name);
+}
+
+/* For --learn; @n bytes of @what. */
+static void learn(uint32_t kind, uint32_t rights, const void *what, size_t n)
+{
+	struct learned l;
+
+	if (setup.learn_fd < 0 || n > sizeof(l.what))
+		return;
+	__builtin_memset(&l, 0, sizeof(l));
+	l.kind = kind;
+	l.rights = rights;
+	copy_bytes(l.what, what, n);
+	sys3(SYS_write, setup.learn_fd, &l, sizeof(l));
+}
+
+static size_t length(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n])
+		n++;
+	return n;
 }
 
 /* ---- patterns ------------------------------------------------------------------ */
@@ -121,6 +145,7 @@ long policy_file(const char *path, uint32_t rights)
 	static const char *const names[] = { "reading", "writing", "executing" };
 	const struct decision none = { .verdict = DENY, .error = EACCES };
 
+	learn(LEARNED_FILE, rights, path, length(path));
 	for (uint32_t bit = 0; bit < 3 && policy.has_files; bit++) {
 		const struct decision *d = &none;
 		long ret;
@@ -183,6 +208,7 @@ long policy_net(const struct sockaddr_storage *a, uint64_t len, uint32_t right)
 
 	if (!policy.has_net || len < 2 || a->ss_family == AF_UNSPEC)
 		return 0;
+	learn(LEARNED_NET, right, a, len < sizeof(*a) ? len : sizeof(*a));
 	for (uint32_t i = 0; i < policy.nr_nets; i++)
 		if (policy.nets[i].rights & right && fits(&policy.nets[i], a, len)) {
 			d = &policy.nets[i].is;

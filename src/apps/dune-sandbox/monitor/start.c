@@ -9,7 +9,8 @@
 
 #define FLAGS_START	0x202UL		/* IF and the bit that is always set */
 
-struct setup setup = { .report_fd = -1, .loader_fd = -1, .policy_fd = -1 };
+struct setup setup = { .report_fd = -1, .loader_fd = -1, .policy_fd = -1,
+	.learn_fd = -1 };
 
 static struct fpu_area fresh_fpu;
 

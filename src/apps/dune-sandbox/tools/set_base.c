@@ -4,8 +4,8 @@
  *
  * The kernel puts a static PIE where it likes, and libc.a cannot be linked for an address
  * beyond 2 GiB.  So it is linked as a PIE, and then made ET_EXEC with the address in
- * those headers that the kernel reads.  The start code of libc finds out where it is, as
- * ever, and adds that to what the other headers and the relocations say.
+ * those headers that the kernel reads.  Libc is shown headers of a PIE (entry.S), finds
+ * out where it is, as ever, and adds that to what they and the relocations say.
  */
 #include <elf.h>
 #include <errno.h>

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: MIT
+"""dune-sandbox: programs do the same under it, and a hostile one gets nowhere.
+
+What is compared runs twice, with ``$RUN`` set to env and to dune-sandbox, and gives the
+same status, output and errors.  The catalogue of escapes and the fuzzer are programs of
+tests/plain, which fail where there is no monitor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from dunelab.deadline import Deadline
+from dunelab.dune.lab import DuneLab
+from dunelab.machine.machine import Machine
+from dunelab.pytest_support.pool import Guest
+from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
+
+pytestmark = pytest.mark.guest_group("sandbox")
+
+SECONDS = 120.0
+NATIVE = "/usr/bin/env"
+SANDBOX = "/usr/bin/dune-sandbox --allow-all"
+LINKED = ("start", "start_static", "start_static_pie", "start_nopie")
+FUZZ_ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a piece of shell text ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Shell = Callable[..., Outcome]
+Plain = Callable[[str], str]
+
+
+@pytest.fixture
+def shell(guest: Machine) -> Shell:
+    """Run shell text in a folder of the guest that is empty before."""
+
+    def run(text: str, run: str = "", seconds: float = SECONDS) -> Outcome:
+        folder = "/tmp/sandbox"  # noqa: S108 - in the guest
+        # The parentheses keep the last command from replacing the shell, whose
+        # status tells a signal from an exit.
+        done = guest.run(
+            f"rm -rf {folder} && mkdir {folder} && cd {folder} && (\n{text}\n); exit $?",
+            Deadline.after(seconds, f"end of {text!r}"),
+            env={"RUN": run},
+        )
+        return Outcome(done.exit_status, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def plain(guest_context: Guest, lab: DuneLab) -> Plain:
+    """The path in the guest of a program of tests/plain, pushed when first asked for."""
+
+    def path(name: str) -> str:
+        program = f"plain/{name}"
+        push_once(guest_context, {program: lab.program(program)})
+        return f"{GUEST_FOLDER}/{program}"
+
+    return path
+
+
+SAME = {
+    "status": "$RUN sh -c 'exit 7'",
+    "signal": "$RUN sh -c 'kill -TERM $$'; echo $?; $RUN sh -c 'kill -SEGV $$'",
+    "trap": "$RUN sh -c 'trap \"echo got it\" USR1; kill -USR1 $$; echo after'",
+    "shell": "$RUN sh -c 'i=0; while [ $i -lt 200 ]; do i=$((i + 1)); s=$s$i; done; echo ${#s}; "
+    'echo a >x; echo b >>x; cat x | tr a-z A-Z; (exit 3); echo $? "$@"\' name one two',
+    "awk": "seq 3000 | $RUN awk '{ s += $1 * $1; a[$1 % 7] += log($1) } "
+    'END { printf "%d %.12g\\n", s, a[3] }\'',
+    "sums": "$RUN dd if=/bin/busybox bs=3333 count=50 2>/dev/null | $RUN sha256sum; "
+    "$RUN md5sum /bin/busybox",
+    "files": "mkdir -p a/b; $RUN touch a/b/c; $RUN find a; $RUN mv a/b/c d; $RUN ls -R; "
+    "$RUN ln -s d e; $RUN cat e; $RUN rm d e x",
+    "gzip": "head -c 200000 /bin/busybox >x; $RUN gzip -c x >x.gz && "
+    "$RUN gzip -dc x.gz | $RUN cmp - x; $RUN tar cf x.tar -C / etc && $RUN tar tf x.tar",
+    "proc": "$RUN cat /proc/self/comm; $RUN od -c /proc/self/cmdline; $RUN readlink /proc/self/exe",
+    "dynamic": "$RUN dropbearkey -y -f /etc/dropbear/host_key; $RUN dropbear -V",
+    "environment": "env -i A=b C= PATH=/usr/bin $RUN env; $RUN echo $(seq 9000) | sha256sum",
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_same_as_native(shell: Shell, name: str) -> None:
+    native = shell(SAME[name], NATIVE)
+    assert shell(SAME[name], SANDBOX) == native
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_start(shell: Shell, plain: Plain, name: str) -> None:
+    """However a program is linked, it starts, in ring 3."""
+    done = shell(f"exec dune-sandbox --allow-all {plain(name)}")
+    assert done.status == shell(f"exec {plain(name)}").status, done.stderr
+
+
+def test_escapes(shell: Shell, plain: Plain) -> None:
+    """Each attempt of the catalogue fails, and those that are no accident are reported."""
+    program = plain("sandbox_escape")
+    assert shell(program).status == 1, "the catalogue passes without a sandbox"
+    done = shell(f"dune-sandbox --allow-all {program}", seconds=600)
+    assert done.status == 0, [x for x in done.stdout.splitlines() if x.startswith("not ok")]
+    for what in ("VMCALL", "VMMCALL", "INT", "SYSENTER", "port I/O", "RDMSR or WRMSR", "HLT"):
+        assert f"dune-sandbox: {what} in ring 3" in done.stderr
+    for what in (
+        "access to the monitor's memory",
+        "mmap of the monitor's memory",
+        "opening /proc/",
+        "ptrace was refused",
+        "process_vm_writev was refused",
+        "a call of the vsyscall page",
+        "the address space is used up",
+    ):
+        assert what in done.stderr
+    assert "the monitor failed" not in done.stderr
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_fuzz(shell: Shell, plain: Plain, seed: int) -> None:
+    """Random calls and instructions: the monitor never finds itself broken."""
+    program = plain("sandbox_fuzz")
+    done = shell(f"dune-sandbox --allow-all {program} {seed} {FUZZ_ROUNDS}", seconds=600)
+    assert done.status == 0, done.stdout + done.stderr[-2000:]
+    assert "exception" not in done.stderr
+
+
+# -- policies ----------------------------------------------------------------------------
+
+POLICY = """
+[calls]
+getpriority = "deny EINVAL"
+sync = "kill"
+
+[[file]]
+path = "/tmp/sandbox/secret"
+deny = ["read", "write", "exec"]
+
+[[file]]
+path = "/tmp/sandbox/**"
+allow = ["read", "write"]
+
+[[file]]
+path = "/**"
+allow = ["read", "exec"]
+
+[[net]]
+family = "inet"
+address = "127.0.0.0/8"
+port = 80
+allow = ["connect"]
+
+[limits]
+files = 40
+"""
+
+
+def under(policy: str, text: str) -> str:
+    """Shell text that writes a policy and runs text under it."""
+    return (
+        f"cat >policy <<'END'\n{policy}\nEND\necho s3cret >secret; echo plain >open\n"
+        f"ln -s secret link; mkdir d; "
+        f"dune-sandbox --policy policy sh -c '{text}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "stdout", "stderr"),
+    [
+        ("cat open; echo x >new; cat new", 0, "plain\nx\n", ""),
+        ("cat secret", 1, "", "reading /tmp/sandbox/secret: denied by policy:6"),
+        ("cat link", 1, "", "reading /tmp/sandbox/secret: denied by policy:6"),
+        ("cat d/../secret", 1, "", "secret: denied by policy:6"),
+        ("cat /tmp/sandbox//./secret", 1, "", "secret: denied by policy:6"),
+        ("cd d; cat ../secret", 1, "", "secret: denied by policy:6"),
+        ("mv secret other; cat other", 1, "", "writing /tmp/sandbox/secret: denied by policy:6"),
+        ("ln secret other; cat other", 1, "", "secret: denied by policy:6"),
+        ("ln -s secret l2; cat l2", 1, "", "secret: denied by policy:6"),
+        ("rm secret; exit 9", 9, "", "writing /tmp/sandbox/secret: denied by policy:6"),
+        ("echo x >/etc/new", 1, "", "writing /etc/new: denied, for no rule of policy names it"),
+        ("cp /bin/busybox b; ./b true", 126, "", "executing"),
+        ("sync", 159, "", "system call sync: killed by policy:4"),
+        (
+            "wget -q http://10.0.2.2/ -O /dev/null || exit 8",
+            8,
+            "",
+            "connecting to an inet address: denied",
+        ),
+        ("ulimit -n; ulimit -Hn 4096 || exit 5", 5, "40\n", ""),
+    ],
+)
+def test_policy(shell: Shell, text: str, status: int, stdout: str, stderr: str) -> None:
+    done = shell(under(POLICY, text))
+    assert (done.status, done.stdout) == (status, stdout), done.stderr
+    assert stderr in done.stderr
+
+
+def test_default_policy(shell: Shell) -> None:
+    """A read-only system, /tmp, no network."""
+    done = shell(
+        "dune-sandbox sh -c 'echo a >/tmp/sandbox/x; cat /tmp/sandbox/x /etc/hostname >/dev/null; "
+        "echo b >/etc/x; rm /etc/passwd; wget -q http://10.0.2.2/; test -e /etc/passwd'"
+    )
+    assert done.status == 0
+    for what in ("writing /etc/x: denied", "writing /etc/passwd: denied", "socket of a family"):
+        assert what in done.stderr
+
+
+def test_learn(shell: Shell) -> None:
+    """What a run did is allowed by the policy that it makes, and nothing else is."""
+    program = "sh -c 'cat in; echo b >out; cat out'"
+    done = shell(
+        f"echo a >in; touch other; dune-sandbox --learn p {program}; rm out; cat p >&2; "
+        f"dune-sandbox --policy p {program}; "
+        "dune-sandbox --policy p sh -c 'cat other; echo x >in'"
+    )
+    assert done.stdout == "a\nb\na\nb\n", done.stderr
+    assert 'path = "/tmp/sandbox/in"\nallow = ["read"]' in done.stderr
+    assert "reading /tmp/sandbox/other: denied" in done.stderr
+    assert "writing /tmp/sandbox/in: denied" in done.stderr
+
+
+def test_explain(shell: Shell) -> None:
+    done = shell(under(POLICY, "cat open").replace("--policy", "--explain --policy"))
+    assert "reading /tmp/sandbox/open: allowed by policy:10" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ('[calls]\nnosuch = "allow"', 2, "no such system call"),
+        ('[calls]\nread = "maybe"', 2, "a verdict is allow, log, kill, deny"),
+        ('[calls]\nread = "ask"', 2, "ask is not offered"),
+        ("[nosuch]", 1, "a table that is not known"),
+        ('\n\n[[file]]\npath = "tmp"', 4, "a path begins with /"),
+        ('[[file]]\nallow = ["read"]\n\n[limits]', 4, "the rule before has no path"),
+        ('[[file]]\npath = "/a"\nallow = ["fly"]', 3, "a right that is not known"),
+        ('[[net]]\nfamily = "inet"\naddress = "1.2.3"', 3, "no address of this family"),
+        ('[limits]\nmemory = "1T"', 2, "a size is a number"),
+        ('[calls]\nread = "deny', 2, "the string does not end in its line"),
+        ('[calls]\nread = "deny" x', 2, "something behind the value"),
+        ("x = 1", 1, "a key before the first table"),
+    ],
+)
+def test_policy_errors(shell: Shell, text: str, line: int, message: str) -> None:
+    done = shell(f"cat >p <<'END'\n{text}\nEND\ndune-sandbox --check p")
+    assert done.status == 125
+    assert f"dune-sandbox: p:{line}: {message}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("dune-sandbox", 125, "no program given"),
+        ("dune-sandbox --nosuch", 125, "unknown option '--nosuch'"),
+        ("dune-sandbox /nosuch", 127, "/nosuch: No such file or directory"),
+        ("dune-sandbox /etc/passwd", 126, "Permission denied"),
+        ("dune-sandbox --policy nosuch true", 125, "nosuch: No such file or directory"),
+        ("dune-sandbox dune-sandbox true", 125, "this is Dune mode already"),
+    ],
+)
+def test_errors(shell: Shell, text: str, status: int, message: str) -> None:
+    done = shell(text)
+    assert done.status == status, done.stderr
+    assert message in done.stderr
