@@ -14,7 +14,6 @@
 #include "monitor.h"
 
 #define NR_HELD		64
-#define HELD_FDS	600	/* from here on, if there are so many */
 
 /* The numbers + 1; 0: free. */
 static uint32_t held[NR_HELD];
@@ -71,15 +70,9 @@ long hold(const char *path, uint64_t flags)
 {
 	struct open_how how = { .flags = flags | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS };
 	char link[32], now[PATH_SIZE];
-	long low, fd, n;
+	long fd, n;
 
-	low = sys4(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
-	if (failed(low))
-		return low;
-	fd = sys3(SYS_fcntl, low, F_DUPFD_CLOEXEC, HELD_FDS);
-	if (failed(fd))
-		fd = sys3(SYS_fcntl, low, F_DUPFD_CLOEXEC, 64);
-	sys1(SYS_close, low);
+	fd = sys4(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 	if (failed(fd))
 		return fd;
 	if (mark((uint32_t)fd) < 0) {
@@ -99,7 +92,7 @@ long hold(const char *path, uint64_t flags)
 /* Once more what ring 3's @fd stands for, and the path of it; as hold(). */
 static long hold_open(int fd, char path[PATH_SIZE])
 {
-	long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HELD_FDS), n;
+	long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3), n;
 	char link[32];
 
 	if (failed(own))
