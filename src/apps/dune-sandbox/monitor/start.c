@@ -44,6 +44,8 @@ static void begin(void *arg)
 	tf.rip = setup.entry;
 	tf.rsp = setup.stack;
 	tf.rflags = FLAGS_START;
+	/* Nobody has TLS: the monitor never, ring 3 not yet. */
+	__asm__ volatile("wrfsbase %0" : : "r"(0UL));
 	dune_set_user_fs(0);
 	dune_fpu_load(&fresh_fpu);
 	thread_start(t, &tf);
