@@ -240,8 +240,13 @@ const char *toml_read(char *text, const struct toml_reader *reader, int *line)
 	struct reader r = { text, 1 };
 	const char *wrong = NULL;
 
-	for (skip_all(&r); *r.at && !wrong; skip_all(&r))
+	/* Behind an error nothing is skipped: its line is the one to be told. */
+	while (!wrong) {
+		skip_all(&r);
+		if (!*r.at)
+			break;
 		wrong = *r.at == '[' ? read_table(&r, reader) : read_pair(&r, reader);
+	}
 	*line = r.line;
 	return wrong;
 }

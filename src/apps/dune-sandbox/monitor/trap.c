@@ -16,12 +16,18 @@
 #define MAX_REFUSALS	100
 
 /* Where copying ring 3's memory was refused, it goes on with -EFAULT. */
+static bool copying_refused(struct dune_tf *tf)
+{
+	if (tf->rip != (uint64_t)copy_bytes_insn && tf->rip != (uint64_t)copy_string_insn)
+		return false;
+	tf->rip = (uint64_t)copy_refused;
+	return true;
+}
+
 static void own_fault(uint64_t addr, struct dune_tf *tf)
 {
-	if (tf->rip == (uint64_t)copy_bytes_insn || tf->rip == (uint64_t)copy_string_insn) {
-		tf->rip = (uint64_t)copy_refused;
+	if (copying_refused(tf))
 		return;
-	}
 	report("exception in the monitor: rip 0x%lx, address 0x%lx", tf->rip, addr);
 	stop("the monitor failed");
 }
@@ -177,6 +183,9 @@ static void on_exception(struct dune_tf *tf, uint64_t vec)
 	siginfo_t info;
 
 	if (!(tf->cs & 3)) {
+		/* An address that is not canonical is #GP, not #PF: SDM 3.3.7.1, APM 5.3.1. */
+		if (vec == T_GPFLT && copying_refused(tf))
+			return;
 		report("exception %lu in the monitor: rip 0x%lx", vec, tf->rip);
 		stop("the monitor failed");
 	}
