@@ -34,6 +34,7 @@
 #define SLOT		0x3f8000000000UL
 #define SLOT_END	0x400000000000UL
 #define RACES		3000
+#define MOST_RACES	(100 * RACES)	/* until the other thread was seen */
 
 static uint64_t code, data, stack;	/* of the monitor, by /proc/self/maps */
 static sigjmp_buf back;
@@ -131,9 +132,11 @@ static void instructions(void)
 		{ "a ring-0 stack segment", i_ds },
 	};
 
-	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
-		ktap_ok(TRY(((void (*)(void))list[i].at)()), "%s is signal %d", list[i].name,
-			caught);
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+		int sig = TRY(((void (*)(void))list[i].at)());
+
+		ktap_ok(sig, "%s is signal %d", list[i].name, sig);
+	}
 }
 
 static void accesses(void)
@@ -423,7 +426,7 @@ static void forger(int sig, siginfo_t *info, void *context)
 	}
 }
 
-INSN(call_with_stack, "mov %rsp, %r15; mov %rdi, %rsp; mov $39, %eax; syscall; mov %r15, %rsp");
+INSN(call_with_stack, "mov %rsp, %r10; mov %rdi, %rsp; mov $39, %eax; syscall; mov %r10, %rsp");
 
 static void frames(void)
 {
@@ -479,14 +482,30 @@ static void *link_turner(void *arg)
 	return NULL;
 }
 
+/* Between what may be executed but is no program, and what may not be opened. */
+static void *exec_link_turner(void *arg)
+{
+	(void)arg;
+	while (!stop_turning) {
+		unlink("/tmp/t4");
+		if (symlink("/proc/self/mem", "/tmp/t4") || rename("/tmp/t4", "/tmp/t3"))
+			continue;
+		unlink("/tmp/t4");
+		if (symlink("/tmp/plain", "/tmp/t4") || rename("/tmp/t4", "/tmp/t3"))
+			continue;
+	}
+	return NULL;
+}
+
 static void races(void)
 {
 	int zero = open("/dev/zero", O_RDONLY), done = 0, refused = 0, got = 0, null = 0;
+	int rounds = 0;
 	pthread_t t, u;
 
 	turning.iov_len = 8;
 	pthread_create(&t, NULL, turn, NULL);
-	for (int i = 0; i < RACES; i++) {
+	for (; rounds < RACES || (!(done && refused) && rounds < MOST_RACES); rounds++) {
 		if (readv(zero, &turning, 1) == 8)
 			done++;
 		else
@@ -498,9 +517,10 @@ static void races(void)
 	}
 	stop_turning = true;
 	pthread_join(t, NULL);
-	ktap_ok(done + refused == RACES && refused, "an iovec that changes: %d done, %d refused", done, refused);
+	ktap_ok(done && refused, "an iovec that changes: %d done, %d refused", done, refused);
 	ktap_ok(!got, "a path that changes is never /proc/self/mem");
 	stop_turning = false;
+	unlink("/tmp/t1");
 	pthread_create(&u, NULL, link_turner, NULL);
 	for (int i = 0; i < RACES; i++) {
 		int fd = open("/tmp/t1", O_RDWR);
@@ -523,6 +543,59 @@ static void races(void)
 	close(zero);
 }
 
+/* What exec looks at before it executes: another thread takes its descriptor meanwhile. */
+static int taken = -1;
+
+static void *take_descriptors(void *arg)
+{
+	int next = *(int *)arg;
+	char name[40], to[64];
+
+	while (!stop_turning && taken < 0) {
+		int fd = dup(next);
+		ssize_t n;
+
+		if (fd < 0)
+			continue;
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		n = readlink(name, to, sizeof(to));
+		if (n > 4 && !memcmp(to + n - 4, "/mem", 4))
+			taken = fd;
+		else
+			close(fd);
+	}
+	return NULL;
+}
+
+static void exec_races(void)
+{
+	int dir = open("/proc/self", O_RDONLY | O_DIRECTORY), fd, next;
+	char *const args[] = { "x", NULL };
+	char name[40];
+	pthread_t t, u;
+
+	fd = open("/tmp/plain", O_WRONLY | O_CREAT | O_TRUNC, 0755);
+	if (dir < 0 || fd < 0 || write(fd, "no program", 10) != 10)
+		exit(1);
+	close(fd);
+	next = dup(dir);	/* the number that the next one gets */
+	close(next);
+	stop_turning = false;
+	pthread_create(&t, NULL, take_descriptors, &next);
+	for (int i = 0; i < RACES && taken < 0; i++)
+		syscall(SYS_execveat, dir, "mem", args, environ, 0);
+	pthread_create(&u, NULL, exec_link_turner, NULL);
+	for (int i = 0; i < RACES && taken < 0; i++)
+		execve("/tmp/t3", args, environ);
+	stop_turning = true;
+	pthread_join(t, NULL);
+	pthread_join(u, NULL);
+	ktap_ok(taken < 0, "exec opens no /proc/self/mem for a moment");
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", taken);
+	REFUSED(open(name, O_RDWR), "and none can be opened again to write");
+	close(dir);
+}
+
 static void children(void)
 {
 	char line[512];
@@ -543,7 +616,7 @@ int main(void)
 	stack_t ss = { .ss_sp = alternate, .ss_size = sizeof(alternate) };
 	struct sigaction sa = { .sa_handler = on_fault, .sa_flags = SA_ONSTACK };
 
-	ktap_plan(141);
+	ktap_plan(143);
 	find_monitor();
 	ktap_ok(code && data && stack, "there is a monitor");
 	if (!code || !data || !stack)
@@ -561,6 +634,7 @@ int main(void)
 	descriptors();
 	frames();
 	races();
+	exec_races();
 	children();
 	mappings();
 	return ktap_done();

@@ -74,7 +74,7 @@ static void put_file(FILE *out, const struct learned *l, uint32_t rights)
 		fputs("# a file whose name no rule can hold was used\n\n", out);
 		return;
 	}
-	fprintf(out, "[[file]]\npath = \"%s\"\n", l->what);
+	fprintf(out, "[[file]]\npath = \"%s\"\nbelow = false\n", l->what);
 	put_rights(out, rights, names);
 }
 

@@ -32,11 +32,12 @@ struct decision {
 /*
  * The first rule whose pattern matches and that names the right decides about it.  In a
  * pattern "*" is any text without "/", "?" one character of it, and "**" any text; a
- * pattern also matches what lies below the folder that it names.
+ * pattern also matches what lies below the folder that it names, but for an exact one.
  */
 struct file_rule {
 	char pattern[PATTERN_SIZE];
 	uint32_t rights;
+	bool exact;
 	struct decision is;
 };
 

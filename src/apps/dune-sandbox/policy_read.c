@@ -189,10 +189,16 @@ static const char *set_file(struct reading *r, const char *key, const struct tom
 		r->has_path = true;
 		return NULL;
 	}
+	if (!strcmp(key, "below")) {
+		if (v->kind != TOML_BOOL)
+			return "below is true or false";
+		f->exact = !v->number;
+		return NULL;
+	}
 	if (r->has_rights)
 		return "one rule allows, denies, logs or kills: the other is a rule of its own";
 	if (!read_effect(key, &f->is, r->rule_line))
-		return "a rule for files has path, and allow, deny, log or kill";
+		return "a rule for files has path, below, and allow, deny, log or kill";
 	r->has_rights = true;
 	return read_rights(v, names, &f->rights);
 }

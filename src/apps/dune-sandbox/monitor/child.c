@@ -218,6 +218,7 @@ static long make_copy(struct call *call, const struct request *q, struct dune_tf
 	t->actions->users = 1;
 	t->robust_list = 0;
 	forget_others(t);
+	forget_held();
 	if (q->flags & CLONE_CLEAR_SIGHAND)
 		actions_clear(t->actions);
 	if (q->stack)
@@ -264,6 +265,8 @@ static long make_shared(struct call *call, const struct request *q, const struct
 		/* Gone, or another program: nobody uses its stack any more. */
 		if (child->exec_scratch)
 			scratch_unmap(child->exec_scratch, child->exec_scratch_size);
+		if (child->exec_held)
+			unmark((long)child->exec_held - 1);
 		actions_put(child->actions);
 		thread_free(child);
 	}

@@ -96,6 +96,21 @@ static long copy_words(uint64_t *to, uint64_t from, long n)
 	return 0;
 }
 
+/*
+ * By its whole path, as open() of ring 3's: until it is closed every thread of ring 3 can
+ * name it, so it is never more than ring 3 may have open.
+ */
+static long open_to_run(int dir, const char *path, uint64_t flags)
+{
+	struct open_how how = { .flags = flags | O_RDONLY | O_NONBLOCK };
+	char full[PATH_SIZE];
+	long ret = path_resolve(full, dir, path, &how);
+
+	if (ret < 0)
+		return ret;
+	return ret ? path_reopen(full, &how) : path_open(full, &how);
+}
+
 struct target {
 	char path[PATH_SIZE];
 	char number[12];	/* of a descriptor; "": the path says it */
@@ -106,7 +121,7 @@ struct target {
 /* execveat() with a folder or an open file: by a descriptor that stays open. */
 static long by_descriptor(struct target *x, int dir, uint64_t flags)
 {
-	int nofollow = flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0;
+	uint64_t nofollow = flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0;
 	char *end = x->path;
 	long fd;
 
@@ -117,7 +132,7 @@ static long by_descriptor(struct target *x, int dir, uint64_t flags)
 			return -ENOENT;
 		fd = sys3(SYS_fcntl, dir, F_DUPFD, 3);
 	} else {
-		fd = sys4(SYS_openat, dir, x->path, O_RDONLY | nofollow, 0);
+		fd = open_to_run(dir, x->path, nofollow);
 	}
 	if (failed(fd))
 		return fd;
@@ -150,6 +165,7 @@ static long under_rules(struct target *x, int dir)
 		return fd;
 	x->fd = fd;
 	x->held = true;
+	this_thread()->exec_held = (uint32_t)fd + 1;
 	put_number(x->number, (uint32_t)fd);
 	sys3(SYS_fcntl, fd, F_SETFD, 0);
 	return check_file(sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3));
@@ -199,13 +215,13 @@ static long find(struct target *x, const struct call *call)
 	if (policy.has_files)
 		return under_rules(x, AT_FDCWD);
 	if (is_in_proc(x->path)) {	/* it may mean another file there, /proc/self/exe does */
-		x->fd = sys3(SYS_open, x->path, O_RDONLY | O_NONBLOCK, 0);
+		x->fd = open_to_run(AT_FDCWD, x->path, 0);
 		if (failed(x->fd))
 			return x->fd;
 		put_number(x->number, (uint32_t)x->fd);
 		return check_file(sys3(SYS_fcntl, x->fd, F_DUPFD_CLOEXEC, 3));
 	}
-	return check_file(sys3(SYS_open, x->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0));
+	return check_file(open_to_run(AT_FDCWD, x->path, O_CLOEXEC));
 }
 
 long exec_call(struct call *call, struct dune_tf *tf)
@@ -273,6 +289,7 @@ long exec_call(struct call *call, struct dune_tf *tf)
 		t->exec_scratch = NULL;
 	}
 out:
+	t->exec_held = 0;
 	if (x.fd >= 0 && x.held)
 		release(x.fd);
 	else if (x.fd >= 0)

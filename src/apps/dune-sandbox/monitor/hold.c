@@ -72,6 +72,10 @@ long hold(const char *path, uint64_t flags)
 	char link[32], now[PATH_SIZE];
 	long fd, n;
 
+	/* Until it is marked ring 3 can name it. */
+	n = flags & O_PATH ? 0 : path_check(path, flags);
+	if (n)
+		return n;
 	fd = sys4(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 	if (failed(fd))
 		return fd;
@@ -90,7 +94,7 @@ long hold(const char *path, uint64_t flags)
 }
 
 /* Once more what ring 3's @fd stands for, and the path of it; as hold(). */
-static long hold_open(int fd, char path[PATH_SIZE])
+long hold_open(int fd, char path[PATH_SIZE])
 {
 	long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3), n;
 	char link[32];
@@ -111,9 +115,9 @@ static long hold_open(int fd, char path[PATH_SIZE])
 	return own;
 }
 
-void release(long fd)
+/* Another process of this memory, which held it, is another program now. */
+void unmark(long fd)
 {
-	sys1(SYS_close, fd);
 	for (int i = 0; i < NR_HELD; i++) {
 		uint32_t mine = (uint32_t)fd + 1;
 
@@ -121,6 +125,20 @@ void release(long fd)
 						__ATOMIC_RELAXED))
 			return;
 	}
+}
+
+void release(long fd)
+{
+	sys1(SYS_close, fd);
+	unmark(fd);
+}
+
+/* In the copy of a process: what other threads held there. */
+void forget_held(void)
+{
+	for (int i = 0; i < NR_HELD; i++)
+		if (held[i])
+			release((long)held[i] - 1);
 }
 
 /* ---- calls ------------------------------------------------------------------------ */

@@ -97,6 +97,7 @@ struct thread {
 	struct dune_tf *start;		/* IN_START: where ring 3 begins */
 	void *exec_scratch;		/* of a vfork child: the parent unmaps it */
 	uint64_t exec_scratch_size;
+	uint32_t exec_held;		/* the same: a held descriptor + 1, which it unmarks */
 	uint64_t robust_list;
 	uint64_t child_fs;		/* of a new thread: its FS base */
 	uint32_t child_clears;		/* and CLONE_CLEAR_SIGHAND */
@@ -263,14 +264,18 @@ long ioctl_call(struct call *call, struct dune_tf *tf);
 /* paths.c */
 struct open_how;
 long path_resolve(char out[PATH_SIZE], int dir, const char *path, const struct open_how *how);
+long path_check(const char *path, uint64_t flags);
 long path_open(const char *path, const struct open_how *how);
 long path_reopen(const char *path, const struct open_how *how);
 
 /* hold.c */
 bool is_held_fd(int fd);
 long hold(const char *path, uint64_t flags);
+long hold_open(int fd, char path[PATH_SIZE]);
+void forget_held(void);
 void hold_link(char link[32], long fd);
 void release(long fd);
+void unmark(long fd);
 long path_under_rules(struct call *call);
 char *cut(char *path);
 

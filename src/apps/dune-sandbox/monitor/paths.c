@@ -79,7 +79,7 @@ static bool may_write_proc(const char *name)
 }
 
 /* A whole path: does it name what reaches around the monitor? */
-static long check_whole(const char *path, uint64_t flags)
+long path_check(const char *path, uint64_t flags)
 {
 	const char *in = inside_proc(path), *name = last_part(path);
 	static const char *const memory[] = { "/dev/mem", "/dev/kmem", "/dev/port", "/dev/dune" };
@@ -305,7 +305,7 @@ long path_open(const char *path, const struct open_how *how)
 	struct open_how asked = *how;
 	struct call call = { SYS_openat2, { (uint64_t)AT_FDCWD, (uint64_t)path,
 			     (uint64_t)&asked, sizeof(asked), 0, 0 } };
-	long ret = check_whole(path, how->flags);
+	long ret = path_check(path, how->flags);
 
 	if (ret)
 		return ret;
@@ -319,18 +319,31 @@ long path_open(const char *path, const struct open_how *how)
 }
 
 /*
- * Once more what a descriptor of the process's own stands for, by its name in /proc.  None
- * of ring 3's stands for anything that check_whole() refuses.
+ * Once more what a descriptor of the process's own stands for, by its name in /proc; it is
+ * looked at while ring 3 cannot exchange it.
  */
 long path_reopen(const char *path, const struct open_how *how)
 {
 	struct open_how asked = *how;
-	struct call call = { SYS_openat2, { (uint64_t)AT_FDCWD, (uint64_t)path,
+	char link[32], whole[PATH_SIZE];
+	struct call call = { SYS_openat2, { (uint64_t)AT_FDCWD, (uint64_t)link,
 			     (uint64_t)&asked, sizeof(asked), 0, 0 } };
 	const char *name = last_part(path);
 	uint64_t fd = 0;
+	long own, ret = 0;
 
 	while (*name)
 		fd = fd * 10 + (uint64_t)(*name++ - '0');
-	return is_own_fd(fd) ? -ENOENT : make_call(&call);
+	if (fd > INT32_MAX || is_own_fd(fd))
+		return -ENOENT;
+	own = hold_open((int)fd, whole);
+	if (failed(own))
+		return own == -EBADF ? -ENOENT : own;
+	if (*whole == '/')
+		ret = path_check(whole, how->flags);
+	hold_link(link, own);
+	if (!ret)
+		ret = make_call(&call);
+	release(own);
+	return ret;
 }

@@ -82,7 +82,7 @@ static size_t length(const char *s)
  * in time that is the product of the lengths: of each kind of star the last one is where a
  * mismatch goes back to.
  */
-static bool matches(const char *p, const char *s)
+static bool matches(const char *p, const char *s, bool below)
 {
 	const char *star = NULL, *star_s = NULL, *deep = NULL, *deep_s = NULL;
 
@@ -101,7 +101,7 @@ static bool matches(const char *p, const char *s)
 		}
 		if (!*s && !*p)
 			return true;
-		if (!*p && *s == '/')	/* below the folder that it names */
+		if (below && !*p && *s == '/')	/* below the folder that it names */
 			return true;
 		if (*s && (*p == *s || (*p == '?' && *s != '/'))) {
 			p++;
@@ -122,7 +122,7 @@ static bool matches(const char *p, const char *s)
 }
 
 /* A pattern of all below a folder means the folder itself, too. */
-static bool covers(const char *pattern, const char *path)
+static bool covers(const char *pattern, const char *path, bool below)
 {
 	size_t n = 0;
 
@@ -136,12 +136,41 @@ static bool covers(const char *pattern, const char *path)
 		if (i == n - 3 && !path[i])
 			return true;
 	}
-	return matches(pattern, path);
+	return matches(pattern, path, below);
+}
+
+/*
+ * A process's own files in /proc have its number in their whole path, which no rule can
+ * know: rules call them /proc/self/..., and so they are learned.
+ */
+static const char *as_rules_say(const char *path, char to[PATH_SIZE])
+{
+	static const char proc[] = "/proc/", self[] = "self";
+	uint64_t pid = (uint64_t)sys0(SYS_getpid), n = 0;
+	size_t i, at = 0;
+
+	for (i = 0; proc[i]; i++)
+		if (path[i] != proc[i])
+			return path;
+	for (; path[i] >= '0' && path[i] <= '9' && n <= pid; i++)
+		n = n * 10 + (uint64_t)(path[i] - '0');
+	if (n != pid || (path[i] && path[i] != '/'))
+		return path;
+	for (const char *s = proc; *s; s++)
+		to[at++] = *s;
+	for (const char *s = self; *s; s++)
+		to[at++] = *s;
+	for (; path[i] && at < PATH_SIZE - 1; i++)
+		to[at++] = path[i];
+	to[at] = '\0';
+	return path[i] ? path : to;
 }
 
 /* Each right by the first rule that names it. */
-long policy_file(const char *path, uint32_t rights)
+long policy_file(const char *whole, uint32_t rights)
 {
+	char own[PATH_SIZE];
+	const char *path = policy.has_files ? as_rules_say(whole, own) : whole;
 	static const char *const names[] = { "reading", "writing", "executing" };
 	const struct decision none = { .verdict = DENY, .error = EACCES };
 
@@ -154,7 +183,7 @@ long policy_file(const char *path, uint32_t rights)
 			continue;
 		for (uint32_t i = 0; i < policy.nr_files; i++)
 			if (policy.files[i].rights >> bit & 1 &&
-			    covers(policy.files[i].pattern, path)) {
+			    covers(policy.files[i].pattern, path, !policy.files[i].exact)) {
 				d = &policy.files[i].is;
 				break;
 			}
@@ -194,7 +223,7 @@ static bool fits(const struct net_rule *n, const struct sockaddr_storage *a, uin
 		return len >= 24 && port >= n->first_port && port <= n->last_port &&
 		       same_bits((const uint8_t *)&in6->sin6_addr, n->address, n->prefix_bits);
 	case AF_UNIX:
-		return !n->pattern[0] || (len > 2 && covers(n->pattern, un->sun_path));
+		return !n->pattern[0] || (len > 2 && covers(n->pattern, un->sun_path, true));
 	default:
 		return n->family == a->ss_family;
 	}
