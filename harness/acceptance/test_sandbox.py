@@ -104,8 +104,8 @@ def test_start(shell: Shell, plain: Plain, name: str) -> None:
     But for IOPL, by which libdune knows ring 3: PUSHF shows 1.  A dynamic program's first
     instruction is the dynamic linker's, which does not look.
     """
-    native = shell(f"exec {plain(name)}")
-    done = shell(f"exec dune-sandbox --allow-all {plain(name)}")
+    native = shell(f"exec env -i {plain(name)}")
+    done = shell(f"exec env -i {SANDBOX} {plain(name)}")
     assert native.status == 0, native.stdout
     assert "cpl=3" in done.stderr
     expected = native.stdout
@@ -199,7 +199,7 @@ def under(policy: str, text: str) -> str:
         ("mv secret other; cat other", 1, "", "writing /tmp/sandbox/secret: denied by policy:6"),
         ("ln secret other; cat other", 1, "", "secret: denied by policy:6"),
         ("ln -s secret l2; cat l2", 1, "", "secret: denied by policy:6"),
-        ("rm secret; exit 9", 9, "", "writing /tmp/sandbox/secret: denied by policy:6"),
+        ("unlink secret; exit 9", 9, "", "writing /tmp/sandbox/secret: denied by policy:6"),
         ("echo x >/etc/new", 1, "", "writing /etc/new: denied, for no rule of policy names it"),
         ("cp /bin/busybox b; ./b true", 126, "", "executing"),
         ("sync", 159, "", "system call sync: killed by policy:4"),
