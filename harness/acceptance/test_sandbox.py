@@ -26,6 +26,34 @@ NATIVE = "/usr/bin/env"
 SANDBOX = "/usr/bin/dune-sandbox --allow-all"
 LINKED = ("start", "start_static", "start_static_pie", "start_nopie")
 FUZZ_ROUNDS = 60
+CPUS = (2, pytest.param(1, marks=pytest.mark.guest_variant(cpus=1)))
+
+# The programs, and what is said about their attempts.
+ATTACKS = {
+    "sandbox_escape": (
+        "access to the monitor's memory",
+        "mmap of the monitor's memory",
+        "opening /proc/",
+        "ptrace was refused",
+        "process_vm_writev was refused",
+        "the address space is used up",
+    ),
+    "sandbox_cpu": (
+        "VMCALL in ring 3",
+        "VMMCALL in ring 3",
+        "INT in ring 3",
+        "SYSENTER in ring 3",
+        "port I/O in ring 3",
+        "RDMSR or WRMSR in ring 3",
+        "HLT in ring 3",
+        "a call of the vsyscall page",
+        "a bad signal frame",
+    ),
+    "sandbox_race": (
+        "opening /proc/",
+        "a thread of a process that shares memory",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -114,32 +142,34 @@ def test_start(shell: Shell, plain: Plain, name: str) -> None:
     assert done.stdout == expected
 
 
-def test_escapes(shell: Shell, plain: Plain) -> None:
+@pytest.mark.parametrize("cpus", CPUS)
+@pytest.mark.parametrize("program", ATTACKS)
+def test_attack(shell: Shell, plain: Plain, program: str, cpus: int) -> None:
     """Each attempt of the catalogue fails, and those that are no accident are reported."""
-    program = plain("sandbox_escape")
-    assert shell(program).status == 1, "the catalogue passes without a sandbox"
-    done = shell(f"dune-sandbox --allow-all {program}", seconds=600)
-    assert done.status == 0, [x for x in done.stdout.splitlines() if x.startswith("not ok")]
-    for what in ("VMCALL", "VMMCALL", "INT", "SYSENTER", "port I/O", "RDMSR or WRMSR", "HLT"):
-        assert f"dune-sandbox: {what} in ring 3" in done.stderr
-    for what in (
-        "access to the monitor's memory",
-        "mmap of the monitor's memory",
-        "opening /proc/",
-        "ptrace was refused",
-        "process_vm_writev was refused",
-        "a call of the vsyscall page",
-        "the address space is used up",
-    ):
-        assert what in done.stderr
+    path = plain(program)
+    assert shell(path).status == 1, "the catalogue passes without a sandbox"
+    done = shell(f"{SANDBOX} {path}", seconds=600)
+    assert done.status == 0, [x for x in done.stdout.splitlines() if not x.startswith("ok")]
+    for what in ATTACKS[program]:
+        assert f"dune-sandbox: {what}" in done.stderr
     assert "the monitor failed" not in done.stderr
 
 
+@pytest.mark.parametrize("cpus", CPUS)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_fuzz(shell: Shell, plain: Plain, seed: int) -> None:
+def test_fuzz(shell: Shell, plain: Plain, seed: int, cpus: int) -> None:
     """Random calls and instructions: the monitor never finds itself broken."""
-    program = plain("sandbox_fuzz")
-    done = shell(f"dune-sandbox --allow-all {program} {seed} {FUZZ_ROUNDS}", seconds=600)
+    fuzz(shell, plain, seed, FUZZ_ROUNDS)
+
+
+@pytest.mark.slow(tcg=60, bochs=120)
+@pytest.mark.parametrize("seed", range(3, 11))
+def test_fuzz_long(shell: Shell, plain: Plain, seed: int) -> None:
+    fuzz(shell, plain, seed, 10 * FUZZ_ROUNDS)
+
+
+def fuzz(shell: Shell, plain: Plain, seed: int, rounds: int) -> None:
+    done = shell(f"{SANDBOX} {plain('sandbox_fuzz')} {seed} {rounds}", seconds=600)
     assert done.status == 0, done.stdout + done.stderr[-2000:]
     assert "exception" not in done.stderr
 

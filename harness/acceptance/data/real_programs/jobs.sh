@@ -24,6 +24,6 @@ echo running
 kill -INT -- -$busy
 wait $busy
 echo "status $?"
-(sleep 0.1; exit 4) & (sleep 0.2; exit 5) &
+(sleep 0.1; exit 4) & (sleep 2; exit 5) &
 wait -n; echo "status $?"
 wait -n; echo "status $?"

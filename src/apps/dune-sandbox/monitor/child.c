@@ -182,6 +182,11 @@ static long read_request(const struct call *call, struct request *q)
 		report("a process that shares memory was refused");
 		return -EPERM;
 	}
+	/* When it ends, its threads would go on in the parent's memory. */
+	if (q->flags & CLONE_THREAD && this_thread()->vforked) {
+		report("a thread of a process that shares memory was refused");
+		return -EPERM;
+	}
 	if (q->flags & CLONE_FILES && !(q->flags & CLONE_THREAD)) {
 		report("a process that shares descriptors was refused");
 		return -EPERM;
@@ -217,6 +222,7 @@ static long make_copy(struct call *call, const struct request *q, struct dune_tf
 	t->tid = (uint32_t)sys0(SYS_gettid);
 	t->actions->users = 1;
 	t->robust_list = 0;
+	t->vforked = 0;
 	forget_others(t);
 	forget_held();
 	if (q->flags & CLONE_CLEAR_SIGHAND)

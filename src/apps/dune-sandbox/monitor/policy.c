@@ -229,14 +229,38 @@ static bool fits(const struct net_rule *n, const struct sockaddr_storage *a, uin
 	}
 }
 
+/* ::ffff:1.2.3.4 goes to 1.2.3.4, and rules call it that. */
+static bool is_mapped(const struct sockaddr_storage *from, uint64_t len, struct sockaddr_storage *to)
+{
+	const struct sockaddr_in6 *in6 = (const void *)from;
+	struct sockaddr_in *in = (void *)to;
+	const uint8_t *a = (const uint8_t *)&in6->sin6_addr;
+
+	if (from->ss_family != AF_INET6 || len < 24)
+		return false;
+	for (int i = 0; i < 12; i++)
+		if (a[i] != (i < 10 ? 0 : 0xff))
+			return false;
+	__builtin_memset(to, 0, sizeof(*to));
+	in->sin_family = AF_INET;
+	in->sin_port = in6->sin6_port;
+	__builtin_memcpy(&in->sin_addr, a + 12, 4);
+	return true;
+}
+
 /* @a: zero behind @len. */
 long policy_net(const struct sockaddr_storage *a, uint64_t len, uint32_t right)
 {
+	struct sockaddr_storage mapped;
 	static const char *const names[] = { "", "connecting to", "binding to" };
 	const struct decision *d = &policy.net_default;
 
 	if (!policy.has_net || len < 2 || a->ss_family == AF_UNSPEC)
 		return 0;
+	if (is_mapped(a, len, &mapped)) {
+		a = &mapped;
+		len = sizeof(struct sockaddr_in);
+	}
 	learn(LEARNED_NET, right, a, len < sizeof(*a) ? len : sizeof(*a));
 	for (uint32_t i = 0; i < policy.nr_nets; i++)
 		if (policy.nets[i].rights & right && fits(&policy.nets[i], a, len)) {
@@ -258,7 +282,8 @@ long policy_socket(uint64_t family)
 		return 0;
 	for (uint32_t i = 0; i < policy.nr_nets; i++)
 		if (policy.nets[i].is.verdict != DENY &&
-		    (!policy.nets[i].family || policy.nets[i].family == (int)family))
-			return 0;
+		    (!policy.nets[i].family || policy.nets[i].family == (int)family ||
+		     (policy.nets[i].family == AF_INET && family == AF_INET6)))
+			return 0;	/* inet6: for IPv4 addresses in IPv6 ones */
 	return carry_out(&policy.net_default, "socket of a family", "that no rule allows");
 }

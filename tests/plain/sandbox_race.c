@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For dune-sandbox --allow-all: what a hostile program would try with several threads and
+ * processes, see sandbox.h.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "sandbox.h"
+
+#define RACES		3000
+#define MOST_RACES	(100 * RACES)	/* until the other thread was seen */
+
+/* A process that was made by vfork() ends before its threads: they would stay. */
+static void shared_memory(void)
+{
+	long ret = 0;
+	pid_t child = vfork();
+
+	if (!child) {
+		ret = syscall(SYS_clone, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, 0, 0, 0, 0);
+		_exit(ret < 0 ? 3 : 4);
+	}
+	waitpid(child, (int *)&ret, 0);
+	ktap_ok(WIFEXITED((int)ret) && WEXITSTATUS((int)ret) == 3,
+		"a thread of a process that shares this memory");
+}
+
+/* ---- races ----------------------------------------------------------------- */
+
+static struct iovec turning;
+static volatile char turning_path[32];
+static volatile bool stop_turning;
+
+static void *turn(void *arg)
+{
+	static char good[8];
+	bool odd = false;
+
+	(void)arg;
+	while (!stop_turning) {
+		odd = !odd;
+		__atomic_store_n(&turning.iov_base, odd ? (void *)data : good, __ATOMIC_RELAXED);
+		memcpy((void *)turning_path, odd ? "/proc/self/mem" : "/proc/self/mpm", 15);
+	}
+	return NULL;
+}
+
+static void *link_turner(void *arg)
+{
+	(void)arg;
+	while (!stop_turning) {
+		unlink("/tmp/t2");
+		if (symlink("/proc/self/mem", "/tmp/t2") || rename("/tmp/t2", "/tmp/t1"))
+			continue;
+		unlink("/tmp/t2");
+		if (symlink("/dev/null", "/tmp/t2") || rename("/tmp/t2", "/tmp/t1"))
+			continue;
+	}
+	return NULL;
+}
+
+/* Between what may be executed but is no program, and what may not be opened. */
+static void *exec_link_turner(void *arg)
+{
+	(void)arg;
+	while (!stop_turning) {
+		unlink("/tmp/t4");
+		if (symlink("/proc/self/mem", "/tmp/t4") || rename("/tmp/t4", "/tmp/t3"))
+			continue;
+		unlink("/tmp/t4");
+		if (symlink("/tmp/plain", "/tmp/t4") || rename("/tmp/t4", "/tmp/t3"))
+			continue;
+	}
+	return NULL;
+}
+
+static void races(void)
+{
+	int zero = open("/dev/zero", O_RDONLY), done = 0, refused = 0, got = 0, null = 0;
+	int rounds = 0;
+	pthread_t t, u;
+
+	turning.iov_len = 8;
+	pthread_create(&t, NULL, turn, NULL);
+	for (; rounds < RACES || (!(done && refused) && rounds < MOST_RACES); rounds++) {
+		if (readv(zero, &turning, 1) == 8)
+			done++;
+		else
+			refused++;
+		int fd = open((const char *)turning_path, O_RDWR);
+
+		if (fd >= 0)
+			got++, close(fd);
+	}
+	stop_turning = true;
+	pthread_join(t, NULL);
+	ktap_ok(done && refused, "an iovec that changes: %d done, %d refused", done, refused);
+	ktap_ok(!got, "a path that changes is never /proc/self/mem");
+	stop_turning = false;
+	unlink("/tmp/t1");
+	pthread_create(&u, NULL, link_turner, NULL);
+	for (int i = 0; i < RACES; i++) {
+		int fd = open("/tmp/t1", O_RDWR);
+		char name[32], to[64];
+		ssize_t n;
+
+		if (fd < 0)
+			continue;
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		n = readlink(name, to, sizeof(to));
+		if (n == 9 && !memcmp(to, "/dev/null", 9))
+			null++;
+		else
+			got++;
+		close(fd);
+	}
+	stop_turning = true;
+	pthread_join(u, NULL);
+	ktap_ok(!got, "a link that changes: %d times the harmless one, never the other", null);
+	close(zero);
+}
+
+/* What exec looks at before it executes: another thread takes its descriptor meanwhile. */
+static int taken = -1;
+
+static void *take_descriptors(void *arg)
+{
+	int next = *(int *)arg;
+	char name[40], to[64];
+
+	while (!stop_turning && taken < 0) {
+		int fd = dup(next);
+		ssize_t n;
+
+		if (fd < 0)
+			continue;
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		n = readlink(name, to, sizeof(to));
+		if (n > 4 && !memcmp(to + n - 4, "/mem", 4))
+			taken = fd;
+		else
+			close(fd);
+	}
+	return NULL;
+}
+
+static void exec_races(void)
+{
+	int dir = open("/proc/self", O_RDONLY | O_DIRECTORY), fd, next;
+	char *const args[] = { "x", NULL };
+	char name[40];
+	pthread_t t, u;
+
+	fd = open("/tmp/plain", O_WRONLY | O_CREAT | O_TRUNC, 0755);
+	if (dir < 0 || fd < 0 || write(fd, "no program", 10) != 10)
+		exit(1);
+	close(fd);
+	next = dup(dir);	/* the number that the next one gets */
+	close(next);
+	stop_turning = false;
+	pthread_create(&t, NULL, take_descriptors, &next);
+	for (int i = 0; i < RACES && taken < 0; i++)
+		syscall(SYS_execveat, dir, "mem", args, environ, 0);
+	pthread_create(&u, NULL, exec_link_turner, NULL);
+	for (int i = 0; i < RACES && taken < 0; i++)
+		execve("/tmp/t3", args, environ);
+	stop_turning = true;
+	pthread_join(t, NULL);
+	pthread_join(u, NULL);
+	ktap_ok(taken < 0, "exec opens no /proc/self/mem for a moment");
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", taken);
+	REFUSED(open(name, O_RDWR), "and none can be opened again to write");
+	close(dir);
+}
+
+int main(void)
+{
+	if (!begin(7))
+		return ktap_done();
+	shared_memory();
+	races();
+	exec_races();
+	return ktap_done();
+}
