@@ -30,7 +30,7 @@
 #define CODE_SIZE	64
 #define MONITOR_FAILED	125
 
-static uint64_t state, monitor[3];
+static uint64_t state, monitor[3], stuck;
 static uint64_t words[512] __attribute__((aligned(4096)));
 
 static uint64_t next(void)
@@ -143,10 +143,26 @@ static void random_code(void)
 	_exit(0);
 }
 
+/* A child may have turned its alarm off, and then wait for ever. */
+static int wait_for(pid_t child)
+{
+	int status;
+
+	for (int tries = 0; tries < 2000; tries++) {
+		pid_t done = waitpid(child, &status, WNOHANG);
+
+		if (done)
+			return done == child ? status : -1;
+		usleep(3000);
+	}
+	stuck++;
+	kill(child, SIGKILL);
+	return waitpid(child, &status, 0) == child ? status : -1;
+}
+
 static int round_of(uint64_t seed, uint64_t number)
 {
 	struct rlimit cpu = { 2, 2 }, files = { 256, 1100 };
-	int status;
 	pid_t child = fork();
 
 	if (child < 0)
@@ -164,9 +180,7 @@ static int round_of(uint64_t seed, uint64_t number)
 			random_calls();
 		random_code();
 	}
-	if (waitpid(child, &status, 0) != child)
-		return -1;
-	return status;
+	return wait_for(child);
 }
 
 int main(int argc, char **argv)
@@ -199,6 +213,7 @@ int main(int argc, char **argv)
 		}
 		by_signal += WIFSIGNALED(status);
 	}
-	ktap_ok(!failed, "%lu rounds of seed %lu, %lu ended by a signal", rounds, seed, by_signal);
+	ktap_ok(!failed, "%lu rounds of seed %lu, %lu ended by a signal, %lu of them slept", rounds, seed,
+		by_signal, stuck);
 	return ktap_done();
 }

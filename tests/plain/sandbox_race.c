@@ -2,6 +2,8 @@
 /*
  * For dune-sandbox --allow-all: what a hostile program would try with several threads and
  * processes, see sandbox.h.
+ *
+ *	sandbox_race [ROUNDS]
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -14,8 +16,10 @@
 
 #include "sandbox.h"
 
-#define RACES		3000
-#define MOST_RACES	(20 * RACES)	/* until the other thread was seen */
+#define RACES		600
+#define MOST_RACES	60000	/* until the other thread was seen */
+
+static int nr_races = RACES;
 
 /* A process that was made by vfork() ends before its threads: they would stay. */
 static void shared_memory(void)
@@ -97,7 +101,7 @@ static void races(void)
 
 	turning.iov_len = 8;
 	pthread_create(&t, NULL, turn, NULL);
-	for (; rounds < RACES || (!(done && refused) && rounds < MOST_RACES); rounds++) {
+	for (; rounds < nr_races || (!(done && refused) && rounds < MOST_RACES); rounds++) {
 		if (readv(zero, &turning, 1) == 8)
 			done++;
 		else
@@ -114,7 +118,7 @@ static void races(void)
 	stop_turning = false;
 	unlink("/tmp/t1");
 	pthread_create(&u, NULL, link_turner, NULL);
-	for (int i = 0; i < RACES; i++) {
+	for (int i = 0; i < nr_races; i++) {
 		int fd = open("/tmp/t1", O_RDWR);
 		char name[32], to[64];
 		ssize_t n;
@@ -174,10 +178,10 @@ static void exec_races(void)
 	close(next);
 	stop_turning = false;
 	pthread_create(&t, NULL, take_descriptors, &next);
-	for (int i = 0; i < RACES && taken < 0; i++)
+	for (int i = 0; i < nr_races && taken < 0; i++)
 		syscall(SYS_execveat, dir, "mem", args, environ, 0);
 	pthread_create(&u, NULL, exec_link_turner, NULL);
-	for (int i = 0; i < RACES && taken < 0; i++)
+	for (int i = 0; i < nr_races && taken < 0; i++)
 		execve("/tmp/t3", args, environ);
 	stop_turning = true;
 	pthread_join(t, NULL);
@@ -188,8 +192,10 @@ static void exec_races(void)
 	close(dir);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1)
+		nr_races = atoi(argv[1]);
 	if (!begin(7))
 		return ktap_done();
 	shared_memory();
