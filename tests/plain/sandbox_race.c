@@ -141,6 +141,7 @@ static void races(void)
 
 /* What exec looks at before it executes: another thread takes its descriptor meanwhile. */
 static int taken = -1;
+static char taken_name[64];	/* what it stood for then */
 
 static void *take_descriptors(void *arg)
 {
@@ -155,10 +156,12 @@ static void *take_descriptors(void *arg)
 			continue;
 		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 		n = readlink(name, to, sizeof(to));
-		if (n > 4 && !memcmp(to + n - 4, "/mem", 4))
+		if (n > 4 && !memcmp(to + n - 4, "/mem", 4)) {
+			memcpy(taken_name, to, (size_t)n);
 			taken = fd;
-		else
+		} else {
 			close(fd);
+		}
 	}
 	return NULL;
 }
@@ -186,6 +189,13 @@ static void exec_races(void)
 	stop_turning = true;
 	pthread_join(t, NULL);
 	pthread_join(u, NULL);
+	if (taken >= 0) {
+		char now[64] = "";
+
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", taken);
+		if (readlink(name, now, sizeof(now) - 1) > 0)
+			ktap_note("descriptor %d was %.64s, is %s", taken, taken_name, now);
+	}
 	ktap_ok(taken < 0, "exec opens no /proc/self/mem for a moment");
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", taken);
 	REFUSED(open(name, O_RDWR), "and none can be opened again to write");
