@@ -71,18 +71,21 @@ struct dune_percpu *__dune_block_around(uint64_t addr)
 	return NULL;
 }
 
+/* By the slots: the block of a thread that ends is unmapped meanwhile. */
+static int fd_at(uint32_t i)
+{
+	return __atomic_load_n(&__dune_slots[i].vcpu_fd, __ATOMIC_ACQUIRE) - 1;
+}
+
 bool __dune_is_own_fd(int fd)
 {
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);
 
 	if (fd == dune_fd || fd == __dune_exec_fd || fd == __dune_dev_fd)
 		return fd >= 0;
-	for (uint32_t i = 0; i < nr; i++) {
-		const struct dune_percpu *pc = block_at(i);
-
-		if (pc && pc->vcpu_fd == fd)
+	for (uint32_t i = 0; i < nr; i++)
+		if (fd_at(i) == fd)
 			return fd >= 0;
-	}
 	return false;
 }
 
@@ -93,11 +96,9 @@ int __dune_next_own_fd(unsigned int first, unsigned int last)
 	unsigned int best = ~0U;
 
 	for (uint32_t i = 0; i <= nr + 2; i++) {
-		const struct dune_percpu *pc = i < nr ? block_at(i) : NULL;
-		unsigned int fd = i == nr ? (unsigned int)dune_fd :
-				  i == nr + 1 ? (unsigned int)__dune_exec_fd :
-				  i == nr + 2 ? (unsigned int)__dune_dev_fd :
-				  pc ? (unsigned int)pc->vcpu_fd : ~0U;
+		unsigned int fd = (unsigned int)(i == nr ? dune_fd :
+						 i == nr + 1 ? __dune_exec_fd :
+						 i == nr + 2 ? __dune_dev_fd : fd_at(i));
 
 		if ((int)fd >= 0 && fd >= first && fd <= last && fd < best)
 			best = fd;
@@ -226,6 +227,7 @@ bool __dune_release_vm(struct dune_percpu *pc)
 	__dune_own3(SYS_close, pc->vcpu_fd, 0, 0);
 	__dune_own3(SYS_close, dune_fd, 0, 0);
 	pc->vcpu_fd = -1;
+	__atomic_store_n(&__dune_slots[pc->apic_id].vcpu_fd, 0, __ATOMIC_SEQ_CST);
 	dune_fd = -1;
 	return true;
 }
