@@ -15,14 +15,6 @@
  */
 #include "monitor.h"
 
-bool is_own_fd(uint64_t fd)
-{
-	int n = (int)fd;
-
-	return n >= 0 && (dune_is_own_fd(n) || n == setup.report_fd || n == setup.loader_fd ||
-			  n == setup.policy_fd || n == setup.learn_fd || is_held_fd(n));
-}
-
 static long check(char kind, const struct call *call, int i)
 {
 	switch (kind) {

@@ -122,10 +122,18 @@ void thread_start(struct thread *t, const struct dune_tf *tf)
 	thread_enter(t);
 }
 
+/* What the parent took for the time in which @t begins. */
+static void give_back_table(struct thread *t)
+{
+	if (__atomic_exchange_n(&t->took_table, 0, __ATOMIC_ACQ_REL))
+		table_give_back();
+}
+
 /* A new thread's first function, in ring 0, on its own stack. */
 void child_start(struct thread *t)
 {
 	t->tid = (uint32_t)sys0(SYS_gettid);
+	give_back_table(t);
 	if (t->child_clears)
 		actions_clear(t->actions);
 	dune_set_user_fs(t->child_fs);
@@ -216,9 +224,13 @@ static long make_copy(struct call *call, const struct request *q, struct dune_tf
 	long ret;
 
 	write_call(call, q, 0);
+	table_share();		/* of which the child gets a copy */
 	ret = make_call(call);
-	if (ret)
+	if (ret) {
+		table_unshare();
 		return ret;
+	}
+	table_copied();
 	t->tid = (uint32_t)sys0(SYS_gettid);
 	t->actions->users = 1;
 	t->robust_list = 0;
@@ -266,13 +278,15 @@ static long make_shared(struct call *call, const struct request *q, const struct
 	child->tid = ~0U;
 
 	write_call(call, q, stack_top(child));
+	child->took_table = table_take();
 	ret = make_call(call);
+	give_back_table(child);
 	if (ret < 0 || q->flags & CLONE_VFORK) {
 		/* Gone, or another program: nobody uses its stack any more. */
 		if (child->exec_scratch)
 			scratch_unmap(child->exec_scratch, child->exec_scratch_size);
 		if (child->exec_held)
-			unmark((long)child->exec_held - 1);
+			unmark_held((long)child->exec_held - 1);
 		actions_put(child->actions);
 		thread_free(child);
 	}

@@ -48,7 +48,7 @@ static long check_file(long fd)
 	else if (!ret && (st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
 		 st.st_gid != (uint64_t)sys0(SYS_getegid))
 		ret = -EPERM;
-	sys1(SYS_close, fd);
+	close_unheld(fd);
 	return ret;
 }
 
@@ -130,7 +130,7 @@ static long by_descriptor(struct target *x, int dir, uint64_t flags)
 	if (!*x->path) {
 		if (!(flags & AT_EMPTY_PATH))
 			return -ENOENT;
-		fd = sys3(SYS_fcntl, dir, F_DUPFD, 3);
+		fd = duplicate(dir, F_DUPFD);
 	} else {
 		fd = open_to_run(dir, x->path, nofollow);
 	}
@@ -141,7 +141,7 @@ static long by_descriptor(struct target *x, int dir, uint64_t flags)
 	for (const char *s = "/dev/fd/"; *s; s++)
 		*end++ = *s;
 	put_number(end, (uint32_t)fd);
-	return check_file(sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3));
+	return check_file(duplicate((int)fd, F_DUPFD_CLOEXEC));
 }
 
 /*
@@ -219,7 +219,7 @@ static long find(struct target *x, const struct call *call)
 		if (failed(x->fd))
 			return x->fd;
 		put_number(x->number, (uint32_t)x->fd);
-		return check_file(sys3(SYS_fcntl, x->fd, F_DUPFD_CLOEXEC, 3));
+		return check_file(duplicate((int)x->fd, F_DUPFD_CLOEXEC));
 	}
 	return check_file(open_to_run(AT_FDCWD, x->path, O_CLOEXEC));
 }
@@ -293,6 +293,6 @@ out:
 	if (x.fd >= 0 && x.held)
 		release(x.fd);
 	else if (x.fd >= 0)
-		sys1(SYS_close, x.fd);
+		close_unheld(x.fd);
 	return ret;
 }

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "monitor.h"
 
@@ -16,7 +17,6 @@
 				    O_LARGEFILE_ | O_DIRECTORY | O_NOFOLLOW | O_NOATIME |	   \
 				    O_CLOEXEC | O_PATH | O_TMPFILE))
 #define O_LARGEFILE_	0100000
-#define LAST_OWN_FD	2048	/* held ones are lower */
 #define PATH_FLAGS	((uint64_t)(O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC))
 
 /* The words of open_how, whatever the call was; -errno. */
@@ -128,15 +128,6 @@ long path_call(struct call *call, struct dune_tf *tf)
 
 /* ---- descriptors ------------------------------------------------------------- */
 
-/* The lowest of the monitor's descriptors from @first on; beyond all: 1 << 32. */
-static uint64_t next_own(uint64_t first)
-{
-	for (uint64_t fd = first; fd < LAST_OWN_FD; fd++)
-		if (is_own_fd(fd))
-			return fd;
-	return 1UL << 32;
-}
-
 /* All that is not the monitor's; libdune passes its own over. */
 static long close_others(const struct call *call)
 {
@@ -145,14 +136,16 @@ static long close_others(const struct call *call)
 
 	if (first > last || call->arg[2] & ~(uint64_t)CLOSE_RANGE_CLOEXEC)
 		return -EINVAL;
+	table_share();
 	while (!ret && first <= last) {
-		uint64_t own = next_own(first);
+		uint64_t own = next_own_fd(first);
 
 		if (own > first)
 			ret = sys3(SYS_close_range, first, own > last ? last : own - 1,
 				   call->arg[2]);
 		first = own + 1;
 	}
+	table_unshare();
 	return ret;
 }
 
@@ -177,8 +170,9 @@ static long control(struct call *call)
 		return is_ring3s_object(call->arg[2]) ? make_call(call) : -EFAULT;
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
-	case F_GETFD:
 	case F_SETFD:
+		return call_on_table(call, "f");
+	case F_GETFD:
 	case F_GETFL:
 	case F_SETFL:
 	case F_GETOWN:
@@ -249,10 +243,26 @@ static long socket_option(struct call *call)
 	return -ENOPROTOOPT;
 }
 
+/* Of a vCPU some offsets before its beginning are commands. */
+static long seek(struct call *call)
+{
+	bool before = (int64_t)call->arg[1] < 0 && (uint32_t)call->arg[2] == SEEK_SET;
+
+	return before ? -EINVAL : make_call(call);
+}
+
 long descriptor_call(struct call *call, struct dune_tf *tf)
 {
 	(void)tf;
 	switch (call->nr) {
+	case SYS_close:
+	case SYS_dup:
+		return call_on_table(call, "f");
+	case SYS_dup2:
+	case SYS_dup3:
+		return call_on_table(call, "ff");
+	case SYS_lseek:
+		return seek(call);
 	case SYS_close_range:
 		return close_others(call);
 	case SYS_fcntl:

@@ -13,31 +13,6 @@
 
 #include "monitor.h"
 
-#define NR_HELD		64
-
-/* The numbers + 1; 0: free. */
-static uint32_t held[NR_HELD];
-
-bool is_held_fd(int fd)
-{
-	for (int i = 0; i < NR_HELD; i++)
-		if (__atomic_load_n(&held[i], __ATOMIC_ACQUIRE) == (uint32_t)fd + 1)
-			return true;
-	return false;
-}
-
-static int mark(uint32_t fd)
-{
-	for (int i = 0; i < NR_HELD; i++) {
-		uint32_t free = 0;
-
-		if (__atomic_compare_exchange_n(&held[i], &free, fd + 1, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED))
-			return i;
-	}
-	return -1;
-}
-
 static bool same(const char *a, const char *b)
 {
 	while (*a && *a == *b) {
@@ -79,8 +54,8 @@ long hold(const char *path, uint64_t flags)
 	fd = sys4(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 	if (failed(fd))
 		return fd;
-	if (mark((uint32_t)fd) < 0) {
-		sys1(SYS_close, fd);
+	if (!mark_held(fd)) {
+		close_unheld(fd);
 		return -EMFILE;
 	}
 	hold_link(link, fd);
@@ -96,15 +71,11 @@ long hold(const char *path, uint64_t flags)
 /* Once more what ring 3's @fd stands for, and the path of it; as hold(). */
 long hold_open(int fd, char path[PATH_SIZE])
 {
-	long own = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3), n;
+	long own = duplicate_held(fd), n;
 	char link[32];
 
 	if (failed(own))
 		return own;
-	if (mark((uint32_t)own) < 0) {
-		sys1(SYS_close, own);
-		return -EMFILE;
-	}
 	hold_link(link, own);
 	n = sys4(SYS_readlinkat, AT_FDCWD, link, path, PATH_SIZE - 1);
 	if (failed(n)) {
@@ -115,30 +86,10 @@ long hold_open(int fd, char path[PATH_SIZE])
 	return own;
 }
 
-/* Another process of this memory, which held it, is another program now. */
-void unmark(long fd)
-{
-	for (int i = 0; i < NR_HELD; i++) {
-		uint32_t mine = (uint32_t)fd + 1;
-
-		if (__atomic_compare_exchange_n(&held[i], &mine, 0, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED))
-			return;
-	}
-}
-
 void release(long fd)
 {
 	sys1(SYS_close, fd);
-	unmark(fd);
-}
-
-/* In the copy of a process: what other threads held there. */
-void forget_held(void)
-{
-	for (int i = 0; i < NR_HELD; i++)
-		if (held[i])
-			release((long)held[i] - 1);
+	unmark_held(fd);
 }
 
 /* ---- calls ------------------------------------------------------------------------ */

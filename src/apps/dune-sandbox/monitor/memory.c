@@ -78,14 +78,14 @@ static long map(struct call *call)
 {
 	uint64_t at = call->arg[0], len = call->arg[1], flags = call->arg[3];
 
-	if (!(flags & MAP_ANONYMOUS) && is_own_fd(call->arg[4]))
-		return -EBADF;
 	if (!is_ring3s(at, PAGE_UP(len))) {
 		if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))
 			return refused("mmap");
 		call->arg[0] = 0;
 	}
-	return not_there(make_call(call), len);
+	if (flags & MAP_ANONYMOUS)
+		return not_there(make_call(call), len);
+	return not_there(call_on_table(call, "....f"), len);
 }
 
 static long remap(struct call *call)

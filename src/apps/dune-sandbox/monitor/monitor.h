@@ -102,6 +102,7 @@ struct thread {
 	uint64_t child_fs;		/* of a new thread: its FS base */
 	uint32_t child_clears;		/* and CLONE_CLEAR_SIGHAND */
 	uint32_t vforked;		/* the parent waits, and frees this */
+	uint32_t took_table;		/* of a new thread: table_give_back() when it runs */
 } __attribute__((aligned(64)));
 
 static inline struct thread *this_thread(void)
@@ -217,7 +218,6 @@ struct call_spec {
 extern const struct call_spec call_specs[NR_CALLS];
 long check_arguments(const char *args, struct call *call);
 long make_call(struct call *call);
-bool is_own_fd(uint64_t fd);
 
 /* ---- the parts --------------------------------------------------------------- */
 
@@ -268,14 +268,27 @@ long path_check(const char *path, uint64_t flags);
 long path_open(const char *path, const struct open_how *how);
 long path_reopen(const char *path, const struct open_how *how);
 
+/* descriptors.c */
+void table_share(void);
+void table_unshare(void);
+uint32_t table_take(void);
+void table_give_back(void);
+void table_copied(void);
+bool is_own_fd(uint64_t fd);
+uint64_t next_own_fd(uint64_t first);
+bool mark_held(long fd);
+void unmark_held(long fd);
+void forget_held(void);
+long duplicate(int fd, int cmd);
+long duplicate_held(int fd);
+void close_unheld(long fd);
+long call_on_table(struct call *call, const char *args);
+
 /* hold.c */
-bool is_held_fd(int fd);
 long hold(const char *path, uint64_t flags);
 long hold_open(int fd, char path[PATH_SIZE]);
-void forget_held(void);
 void hold_link(char link[32], long fd);
 void release(long fd);
-void unmark(long fd);
 long path_under_rules(struct call *call);
 char *cut(char *path);
 

@@ -11,6 +11,7 @@
 #define MAX_PARTS	1024	/* UIO_MAXIOV */
 #define CONTROL_SIZE	4096
 #define MAX_WAITERS	128	/* FUTEX_WAITV_MAX */
+#define MAX_RIGHTS	253	/* SCM_MAX_FD */
 
 /* 0: @to is a copy of which each part is ring 3's. */
 static long copy_parts(struct iovec *to, uint64_t from, uint64_t nr)
@@ -83,36 +84,62 @@ struct message {
 	struct msghdr hdr;
 	struct iovec parts[MAX_PARTS];
 	char control[CONTROL_SIZE] __attribute__((aligned(16)));
+	uint32_t nr_rights;
+	uint32_t rights[MAX_RIGHTS];	/* held until the message is sent */
 };
 
-/* A descriptor of the monitor's is not to be handed on. */
-static long check_rights(const struct msghdr *h)
+static void drop_rights(struct message *m)
 {
-	const struct cmsghdr *c;
+	while (m->nr_rights)
+		release(m->rights[--m->nr_rights]);
+}
 
-	for (c = CMSG_FIRSTHDR(h); c; ) {
-		size_t at = (size_t)((const char *)c - (const char *)h->msg_control);
-		size_t step;
+/* What a message hands on is decided about here, so it is held from here on. */
+static long hold_rights(struct message *m, uint32_t *fds, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++) {
+		long own = m->nr_rights < MAX_RIGHTS ? duplicate_held((int)fds[i]) : -EINVAL;
 
-		if (c->cmsg_len < sizeof(*c) || c->cmsg_len > h->msg_controllen - at)
-			return 0;	/* the kernel says EINVAL */
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-			for (size_t i = 0; i + 4 <= c->cmsg_len - sizeof(*c); i += 4)
-				if (is_own_fd(*(const uint32_t *)(CMSG_DATA(c) + i)))
-					return -EBADF;
-		step = CMSG_ALIGN(c->cmsg_len);
-		if (step > h->msg_controllen - at - sizeof(*c))
-			return 0;
-		c = (const struct cmsghdr *)((const char *)c + step);
+		if (failed(own))
+			return own;
+		fds[i] = m->rights[m->nr_rights++] = (uint32_t)own;
 	}
 	return 0;
 }
 
+static long read_rights(struct message *m)
+{
+	struct msghdr *h = &m->hdr;
+	struct cmsghdr *c;
+	long ret;
+
+	for (c = CMSG_FIRSTHDR(h); c; ) {
+		size_t at = (size_t)((char *)c - (char *)h->msg_control);
+		size_t step;
+
+		if (c->cmsg_len < sizeof(*c) || c->cmsg_len > h->msg_controllen - at)
+			return 0;	/* the kernel says EINVAL */
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+			ret = hold_rights(m, (uint32_t *)CMSG_DATA(c),
+					  (c->cmsg_len - sizeof(*c)) / sizeof(uint32_t));
+			if (ret)
+				return ret;
+		}
+		step = CMSG_ALIGN(c->cmsg_len);
+		if (step > h->msg_controllen - at - sizeof(*c))
+			return 0;
+		c = (struct cmsghdr *)((char *)c + step);
+	}
+	return 0;
+}
+
+/* drop_rights() afterwards, whatever it returns. */
 static long read_message(struct message *m, uint64_t from, bool sends)
 {
 	struct msghdr *h = &m->hdr;
 	long ret;
 
+	m->nr_rights = 0;
 	if (copy_in(h, from, sizeof(*h)))
 		return -EFAULT;
 	if (!is_ring3s_object((uint64_t)h->msg_name) ||
@@ -129,7 +156,7 @@ static long read_message(struct message *m, uint64_t from, bool sends)
 	if (copy_in(m->control, (uint64_t)h->msg_control, h->msg_controllen))
 		return -EFAULT;
 	h->msg_control = m->control;
-	return check_rights(h);
+	return read_rights(m);
 }
 
 static long one_message(struct call *call)
@@ -144,11 +171,12 @@ static long one_message(struct call *call)
 		m.hdr.msg_name = &to.is;
 		m.hdr.msg_namelen = (socklen_t)to.len;
 	}
-	if (ret)
-		return ret;
-	call->arg[1] = (uint64_t)&m.hdr;
-	ret = make_call(call);
-	drop_address(&to);
+	if (!ret) {
+		call->arg[1] = (uint64_t)&m.hdr;
+		ret = make_call(call);
+		drop_address(&to);
+	}
+	drop_rights(&m);
 	if (failed(ret) || call->nr == SYS_sendmsg)
 		return ret;
 	/* What the kernel writes of it. */
