@@ -34,7 +34,7 @@ class ImageKind(StrEnum):
 
     @property
     def memory_mib(self) -> int:
-        """The memory its machine gets unless more or less is asked for."""
+        """The memory that it needs; a kernel may need more (``GuestImage.memory_mib``)."""
         return 1024 if self is ImageKind.FULL else 512
 
 
@@ -70,6 +70,7 @@ class GuestImage:
     ``disk`` is the read-only root of the full kind.
     ``drivers`` are the network drivers that the kernel has, of those guest.toml names.
     ``tcg_cpu`` is QEMU's CPU on tcg, where the usual one does not do.
+    ``extra_mib`` is what its kernel needs on top of the usual memory.
     ``digest`` covers every byte that can change the guest's behaviour.
     """
 
@@ -85,6 +86,12 @@ class GuestImage:
     disk: Path | None = None
     drivers: tuple[str, ...] = ("e1000", "virtio_net")
     tcg_cpu: str | None = None
+    extra_mib: int = 0
+
+    @property
+    def memory_mib(self) -> int:
+        """The memory its machine gets unless more or less is asked for."""
+        return self.kind.memory_mib + self.extra_mib
 
 
 @dataclass(frozen=True)

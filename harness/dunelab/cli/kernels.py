@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         release = record.label if record else "not looked up yet"
         mark = "*" if entry.id == store.matrix.default else ""
         table.add_row(entry.id, entry.wanted, release, mark)
+    debug = store.debug_recipe
+    table.add_row(debug.id, f"built from {debug.package} in {debug.suite}", "when asked for", "")
     console = Console()
     console.print(table)
     for lost in store.matrix.lost:

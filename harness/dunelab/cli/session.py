@@ -112,7 +112,7 @@ def request(args: argparse.Namespace, folder: Path, progress: Progress) -> Reque
         image=image,
         workdir=folder,
         cpus=args.cpus or (1 if args.icount else 2),
-        memory_mib=args.memory or kind.memory_mib,
+        memory_mib=args.memory or image.memory_mib,
         cpu_model=args.cpu_model,
         icount=args.icount,
         append=tuple(args.append),

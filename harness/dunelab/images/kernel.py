@@ -47,10 +47,19 @@ class Kernel:
         return tuple(p for p in self.record.packages if p.name.startswith(_HEADER_KINDS))
 
     @property
+    def config(self) -> str:
+        """Its configuration, as the build writes it."""
+        path = self.headers / "src" / f"linux-headers-{self.release}" / ".config"
+        return path.read_text(encoding="utf-8")
+
+    @property
     def gcc_version(self) -> int:
         """The version of the compiler it was built with, as in its configuration: 140200."""
-        config = self.headers / "src" / f"linux-headers-{self.release}" / ".config"
-        return gcc_version(config.read_text(encoding="utf-8"))
+        return gcc_version(self.config)
+
+    def has(self, option: str) -> bool:
+        """Whether an option, such as ``DEBUG_KMEMLEAK``, is built in."""
+        return f"CONFIG_{option}=y" in self.config.splitlines()
 
     @property
     def build_mounts(self) -> dict[Path, str]:

@@ -31,6 +31,8 @@ class KernelEntry:
     release: str | None
     # QEMU's CPU where the usual one does not do.
     tcg_cpu: str | None = None
+    # What a guest needs on top of the usual memory.
+    memory_mib: int = 0
 
     @property
     def wanted(self) -> str:

@@ -146,7 +146,12 @@ def own_entry(cache: Cache, name: str) -> KernelEntry:
 
 def open_own(cache: Cache, name: str) -> Kernel:
     """The kernel of an id, as it is at its path now."""
-    found = look_at(_path_of(cache, name))
+    return open_at(cache, name, _path_of(cache, name))
+
+
+def open_at(cache: Cache, name: str, path: Path) -> Kernel:
+    """The kernel at a path under an id; the links that the builder needs are in the cache."""
+    found = look_at(path)
     folder = _folder(cache, name)
     headers = folder / "headers"
     # The builder mounts what these lead to.

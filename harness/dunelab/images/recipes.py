@@ -73,6 +73,14 @@ class Table:
             raise self._fail(f"'{key}' must be an array of tables ([[{key}]])")
         return [Table(f"{self.where}: [[{key}]] {n}", item) for n, item in enumerate(value, 1)]
 
+    def number(self, key: str) -> int:
+        """A whole number, zero or more."""
+        self._seen.add(key)
+        value = self._data.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self._fail(f"'{key}' must be a whole number, not {value!r}")
+        return value
+
     def pairs(self) -> dict[str, str]:
         """The whole table as string to string."""
         return {key: self.text(key) for key in self._data}
@@ -95,7 +103,11 @@ class BuilderRecipe:
     @classmethod
     def read(cls, path: Path) -> BuilderRecipe:
         """From images/builder.toml."""
-        table = Table.read(path)
+        return cls.of(Table.read(path))
+
+    @classmethod
+    def of(cls, table: Table) -> BuilderRecipe:
+        """From a table that holds nothing else."""
         recipe = cls(table.text("suite"), table.texts("packages"), table.texts("exclude"))
         table.done()
         return recipe
@@ -225,5 +237,40 @@ class BochsRecipe:
             ldflags=build.text("ldflags"),
         )
         build.done()
+        table.done()
+        return recipe
+
+
+@dataclass(frozen=True)
+class DebugKernelRecipe:
+    """The kernel that is built from source, and the root it is built in.
+
+    ``tarball`` is where the package has the source; ``memory_mib`` is what a guest needs
+    on top of the usual.
+    """
+
+    id: str
+    suite: str
+    series: str
+    package: str
+    tarball: str
+    config: Path
+    memory_mib: int
+    builder: BuilderRecipe
+
+    @classmethod
+    def read(cls, path: Path) -> DebugKernelRecipe:
+        """From images/debug-kernel.toml."""
+        table = Table.read(path)
+        recipe = cls(
+            id=table.text("id"),
+            suite=table.text("suite"),
+            series=table.text("series"),
+            package=table.text("package"),
+            tarball=table.text("tarball"),
+            config=path.parent / table.text("config"),
+            memory_mib=table.number("memory_mib"),
+            builder=BuilderRecipe.of(table.table("builder")),
+        )
         table.done()
         return recipe

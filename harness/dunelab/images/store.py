@@ -17,6 +17,7 @@ from dunelab.images.archive import Archive
 from dunelab.images.bochs import BochsBuild, open_bochs
 from dunelab.images.builder import Builder, open_builder
 from dunelab.images.cache import Cache
+from dunelab.images.debug_kernel import debug_kernel
 from dunelab.images.digest import Digest
 from dunelab.images.disk import RootDisk, root_disk
 from dunelab.images.exports import drift, imports
@@ -32,6 +33,7 @@ from dunelab.images.qemu_roots import qemu_of
 from dunelab.images.recipes import (
     BochsRecipe,
     BuilderRecipe,
+    DebugKernelRecipe,
     FullRecipe,
     GuestRecipe,
     SuiteRecipe,
@@ -50,6 +52,9 @@ _MODULE_SOURCE = Path("src/kmod")
 APPS = ("dune-run", "dune-strace", "dune-sandbox")
 # The suites whose programs are compiled here, by the names of their recipes.
 COMPILED_SUITES = ("gnulib", "kselftest", "libuv", "posix")
+# The names that its packages are recorded under.
+_DEBUG_KERNEL = "debug-kernel"
+_DEBUG_BUILDER = "debug-kernel-builder"
 
 
 def silent(_: str) -> None:
@@ -142,6 +147,11 @@ class Store:
     def _packager_recipe(self) -> BuilderRecipe:
         return BuilderRecipe.read(self.repo_root / "images/packager.toml")
 
+    @cached_property
+    def debug_recipe(self) -> DebugKernelRecipe:
+        """The kernel that is built from source, when somebody asks for it."""
+        return DebugKernelRecipe.read(self.repo_root / "images/debug-kernel.toml")
+
     # -- parts -------------------------------------------------------------------
 
     @cached_property
@@ -183,6 +193,11 @@ class Store:
         kernel_id = None if word is None else self.kernel_id(word)
         if kernel_id is not None and own.is_own(kernel_id):
             return own.own_entry(self.cache, kernel_id)
+        debug = self.debug_recipe
+        if kernel_id == debug.id:
+            return KernelEntry(
+                debug.id, debug.suite, "debug", debug.series, None, memory_mib=debug.memory_mib
+            )
         return self.matrix.get(kernel_id)
 
     def kernel(self, kernel_id: str | None = None) -> Kernel:
@@ -195,6 +210,8 @@ class Store:
     def _open_kernel(self, entry: KernelEntry) -> Kernel:
         if own.is_own(entry.id):
             return own.open_own(self.cache, entry.id)
+        if entry.id == self.debug_recipe.id:
+            return own.open_at(self.cache, entry.id, self._debug_kernel())
         archive = self._archive(entry.suite)
         return open_kernel(self.cache, archive, entry, self.record(entry), self._progress)
 
@@ -203,6 +220,18 @@ class Store:
         kernel = self.kernel(kernel_id)
         suite = self.entry(kernel.id).suite
         return list(self._archive(suite).fetch(kernel.header_packages).values())
+
+    def _debug_kernel(self) -> Path:
+        recipe = self.debug_recipe
+        source = self._resolver.packages(_DEBUG_KERNEL, recipe.suite, [recipe.package])
+        return debug_kernel(
+            self.cache,
+            lambda: self._root(_DEBUG_BUILDER, recipe.builder),
+            self._archive(recipe.suite),
+            recipe,
+            source,
+            self._progress,
+        )
 
     # -- products ----------------------------------------------------------------
 
@@ -232,6 +261,7 @@ class Store:
         The full kind is the same initramfs with the drivers of a disk, and the disk.
         """
         kernel = self.kernel(kernel_id)
+        entry = self.entry(kernel.id)
         module = self.module(kernel.id) if with_module else None
         disk = self.root_disk() if kind is ImageKind.FULL else None
         stamp = disk.stamp if disk else None
@@ -259,7 +289,8 @@ class Store:
             kind=kind,
             disk=disk.path if disk else None,
             drivers=drivers_of(kernel, self._guest_recipe.network_modules),
-            tcg_cpu=self.entry(kernel.id).tcg_cpu,
+            tcg_cpu=entry.tcg_cpu,
+            extra_mib=entry.memory_mib,
         )
 
     def root_disk(self) -> RootDisk:
@@ -356,8 +387,11 @@ class Store:
             ("guest", self._guest_recipe),
             ("full", self._full_recipe),
             ("bochs-share", self._bochs_recipe),
+            (_DEBUG_BUILDER, self.debug_recipe.builder),
         ):
             self._resolver.packages(key, recipe.suite, recipe.packages)
+        debug = self.debug_recipe
+        self._resolver.packages(_DEBUG_KERNEL, debug.suite, [debug.package])
         bochs = self._bochs_recipe
         self._resolver.source("bochs-source", bochs.suite, bochs.source, bochs.upstream)
         for name in COMPILED_SUITES:
