@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A module that is refused: the right error, with what the kernel said."""
+"""A module that is refused, and what it leaves behind: the right words."""
 
 from __future__ import annotations
 
 import pytest
 
 from dunelab.deadline import Deadline
-from dunelab.dune.guest import ModuleRefused, load_module, unload_module
+from dunelab.dune.guest import ModuleRefused, last_check, load_module, unload_module
 from dunelab.errors import InfrastructureError
 from dunelab.spec import CommandResult
 
@@ -53,3 +53,41 @@ def test_a_module_without_its_device() -> None:
 def test_an_unload_while_in_use() -> None:
     with pytest.raises(ModuleRefused, match="rmmod dune failed: Resource busy"):
         unload_module(Guest(1, "Resource busy"))
+
+
+class DebugGuest:
+    """A guest of a debug kernel: kmemleak reports once dune.ko is as ``leaks_when`` says."""
+
+    def __init__(self, leaks_when: str = "", debug_locks: int = 1) -> None:
+        self.leaks_when = leaks_when
+        self.debug_locks = debug_locks
+        self.state = "loaded"
+
+    def run(self, command: str, deadline: Deadline) -> CommandResult:
+        said = ""
+        if command.startswith("rmmod"):
+            self.state = "unloaded"
+        elif "kmemleak" in command and self.state == self.leaks_when:
+            said = f"unreferenced object, {self.state}"
+        elif "lockdep" in command:
+            said = f" debug_locks:     {self.debug_locks}\n"
+        return CommandResult(command, 0, said, "", 0)
+
+
+@pytest.mark.parametrize(
+    ("guest", "complaint"),
+    [
+        (DebugGuest(), ""),
+        (DebugGuest("loaded"), "with the module loaded:\nunreferenced object, loaded"),
+        (DebugGuest("unloaded"), "after it was unloaded:\nunreferenced object, unloaded"),
+        (DebugGuest(debug_locks=0), "lockdep is off"),
+    ],
+)
+def test_the_last_check_of_a_debug_kernel(guest: DebugGuest, complaint: str) -> None:
+    assert complaint in (found := last_check(guest))
+    assert bool(found) == bool(complaint)
+
+
+def test_a_scan_that_fails_is_the_benchs_fault() -> None:
+    with pytest.raises(InfrastructureError, match="kmemleak did not scan: no such file"):
+        last_check(Guest(1, "no such file"))

@@ -277,6 +277,18 @@ def test_late_splat_of_the_last_test(bench: Bench, workers: tuple[str, ...]) -> 
     assert bench.result("after ").outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_what_a_guest_leaves_behind_is_a_failure(bench: Bench, workers: tuple[str, ...]) -> None:
+    bench.program("behaviour/a")
+    (bench.pytester.path / "left.txt").write_text("unreferenced object 0xffff")
+    done = bench.run("--engine", "tcg", *workers)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    result = bench.result("after ")
+    assert result.test == "after test_behaviour.py::test_behaviour[tcg-amd-k1:behaviour-a]"
+    assert result.outcome is Outcome.FAILED
+    assert result.message == "unreferenced object 0xffff"
+
+
 EXPECTING = """
 def test_it(guest, expect_splat):
     expect_splat({pattern!r})

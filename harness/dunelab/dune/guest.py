@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Loading and unloading dune.ko in a running guest."""
+"""Loading and unloading dune.ko in a running guest, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ MODULE = "dune"
 MODULE_PATH = "/lib/modules/$(uname -r)/dune.ko"
 DEVICE = "/dev/dune"
 
+LEAKS = "/sys/kernel/debug/kmemleak"
+LOCKDEP = "/proc/lockdep_stats"
+
 _SECONDS = 30.0
+_SCAN_SECONDS = 300.0
 _TAIL_LINES = 25
 
 
@@ -59,3 +63,40 @@ def unload_module(machine: Guest) -> None:
 def _refused(machine: Guest, what: str) -> ModuleRefused:
     log = machine.run(f"dmesg | tail -n {_TAIL_LINES}", Deadline.after(_SECONDS, "dmesg")).stdout
     return ModuleRefused(f"{what}\nthe kernel said:\n{log.rstrip()}")
+
+
+def leaks(machine: Guest) -> str:
+    """kmemleak's report, empty if nothing leaked; only for kernels that have ``LEAKS``.
+
+    An object is reported that is five seconds old and did not change from one scan
+    to the next.  What the module lost is found once it is unloaded at the latest:
+    then nothing of its own points anywhere.
+    """
+    found = machine.run(
+        f"echo scan >{LEAKS} && sleep 6 && echo scan >{LEAKS} && cat {LEAKS}",
+        Deadline.after(_SCAN_SECONDS, "kmemleak's scans"),
+    )
+    if found.exit_status != 0:
+        raise InfrastructureError(f"kmemleak did not scan: {found.stderr.strip()}")
+    return found.stdout
+
+
+def locks_are_watched(machine: Guest) -> bool:
+    """Whether lockdep still works: it stops at its first complaint, or when it is full."""
+    state = machine.run(f"grep debug_locks: {LOCKDEP}", Deadline.after(_SECONDS, "lockdep's state"))
+    return state.exit_status == 0 and state.stdout.split()[-1] == "1"
+
+
+def last_check(machine: Guest) -> str:
+    """What a debug kernel has to say at the end of a guest: complaints, or nothing."""
+    complaints = []
+    # Before the module goes the report has its functions' names.
+    for when in ("with the module loaded", "after it was unloaded"):
+        found = leaks(machine)
+        if found:
+            complaints.append(f"kmemleak, {when}:\n{found}")
+            break
+        machine.run(f"rmmod {MODULE}", Deadline.after(_SECONDS, "end of rmmod"))
+    if not locks_are_watched(machine):
+        complaints.append(f"lockdep is off ({LOCKDEP}): it has complained, or its tables are full")
+    return "\n".join(complaints)

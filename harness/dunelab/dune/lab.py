@@ -69,8 +69,8 @@ class DuneLab:
         return self.store.kernel_id(word)
 
     def is_own_kernel(self, kernel: str) -> bool:
-        """Whether an id is that of a kernel of the user's own."""
-        return is_own(kernel)
+        """Whether an id is that of a kernel in no list: the user's own, or the debug kernel."""
+        return is_own(kernel) or kernel == self.store.debug_recipe.id
 
     def default_kernel(self) -> str:
         """The kernel used when none is named."""
@@ -98,12 +98,13 @@ class DuneLab:
         self, cell: Cell, variant: Variant, folder: Path, *, module: bool = True
     ) -> MachineSpec:
         """The machine a cell and a variant mean."""
+        image = self.store.guest_image(cell.kernel, with_module=module, kind=variant.image)
         return MachineSpec(
             cell=cell,
-            image=self.store.guest_image(cell.kernel, with_module=module, kind=variant.image),
+            image=image,
             workdir=folder,
             cpus=variant.cpus,
-            memory_mib=variant.image.memory_mib,
+            memory_mib=image.memory_mib,
             cpu_model=variant.cpu_model,
             icount=variant.icount,
             append=variant.append,
@@ -151,8 +152,14 @@ class DuneLab:
                 f"-o UserKnownHostsFile=/dev/null {spec.image.ssh_user}@{host}"
             ),
             dispose=lambda: workdir.remove(folder),
+            last_check=self._last_check(cell.kernel, machine),
         )
         return machine, booted
+
+    def _last_check(self, kernel: str, machine: Machine) -> Callable[[], str]:
+        if not self.store.kernel(kernel).has("DEBUG_KMEMLEAK"):
+            return lambda: ""
+        return lambda: guest.last_check(machine)
 
     def builds(self, kernel: str) -> Builds:
         """What dune.ko and libdune are for a kernel."""

@@ -89,7 +89,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Booted:
-    """A guest that is up.  ``dispose`` removes its folder once it has ended."""
+    """A guest that is up.  ``dispose`` removes its folder once it has ended.
+
+    ``last_check`` looks at a guest that is fit for use and about to end: what it
+    returns are complaints, which count as a failure after the last test.
+    """
 
     machine: GuestMachine
     builds: Builds
@@ -98,6 +102,7 @@ class Booted:
     workdir: Path
     ssh_command: str = ""
     dispose: Callable[[], None] = lambda: None
+    last_check: Callable[[], str] = lambda: ""
 
 
 class Lab(Protocol):

@@ -77,7 +77,7 @@ class Plan:
         try:
             pairs = pairs_of(self.request, self.lab.pick, self._host_vendors())
             kernels = [self.lab.kernel_id(word) for word in self.request.kernels]
-            # A kernel of the user's own is in no list.
+            # A kernel of the user's own is in no list, nor is the debug kernel.
             known = (*self.lab.kernels(), *filter(self.lab.is_own_kernel, kernels))
             cells = cells_of(pairs, kernels, known, self.lab.default_kernel())
             self._check(cells)

@@ -242,9 +242,20 @@ class Worker:
         return guest
 
     def _farewell(self, guest: Guest) -> None:
+        complaints = guest.booted.last_check()
         late = self._watch.farewell(guest)
         if late is not None:
             self._note_late(late, guest)
+        if complaints:
+            self._late.append(
+                TestResult(
+                    test=f"after {guest.last_test or 'boot'}",
+                    outcome=Outcome.FAILED,
+                    seconds=0.0,
+                    message=complaints,
+                    ran_on=guest.ran_on,
+                )
+            )
 
     def _note_late(self, late: Late, guest: Guest) -> None:
         fatal = any(splat.fatal for splat in late.splats)

@@ -137,7 +137,11 @@ class FakeLab:
             raise BuildFailed("gcc said no", evidence="build.log")
         builds = Builds("6.12.0-fake", "aa11", "bb22", {})
         machine = FakeMachine(cell, variant)
-        return Booted(machine, builds, None, "fake --machine", ROOT, "ssh -p 1 fake")
+        left = ROOT / "left.txt"
+        return Booted(
+            *(machine, builds, None, "fake --machine", ROOT, "ssh -p 1 fake"),
+            last_check=lambda: left.read_text() if left.exists() else "",
+        )
 
     def program(self, name):
         return ROOT / "programs" / f"{name}.json"
