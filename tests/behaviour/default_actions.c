@@ -47,9 +47,13 @@ static int live(void *arg)
 	return 0;
 }
 
-static bool goes_on(const struct life *l, unsigned long from, double since)
+/* Beats count from a while after @since: what ends it may take its time to reach it. */
+static bool goes_on(const struct life *l, unsigned long *from, double since)
 {
-	return child_now() - since > 0.1 && l->beats - from > (l->sleeps ? 5 : 100000);
+	if (child_now() - since > 0.1)
+		return l->beats - *from > (l->sleeps ? 5 : 100000);
+	*from = l->beats;
+	return false;
 }
 
 /* A stopped child: it stands still, and goes on when told to. */
@@ -65,7 +69,7 @@ static int stop_and_go(pid_t pid, const struct life *l, int status)
 	kill(pid, SIGCONT);
 	if (waitpid(pid, &again, WCONTINUED) != pid || !WIFCONTINUED(again))
 		return STUCK | again;
-	for (double since = child_now(); !goes_on(l, still, since);)
+	for (double since = child_now(); !goes_on(l, &still, since);)
 		if (child_now() - since > 60)
 			return STUCK;
 	return STOPPED | status;
@@ -95,7 +99,7 @@ static int effect(pid_t pid, const struct life *l, int sig)
 	since = child_now();
 	kill(pid, sig);
 	while (!waitpid(pid, &status, WNOHANG | WUNTRACED)) {
-		if (goes_on(l, before, since))
+		if (goes_on(l, &before, since))
 			return end(pid, NOTHING);
 		sched_yield();
 	}
