@@ -2,15 +2,16 @@
 """Building libdune, its applications and the guest programs in the builder root.
 
 Convention for the Makefiles: ``make -C DIR O=OUT`` writes below OUT only; all
-but the library's are also told ``LIBDUNE=`` where that was built.  The sources
-keep their places relative to each other.
+but the library's are also told ``LIBDUNE=`` where that was built, ``APPS=`` where
+the applications go, and ``THIRD_PARTY=`` where the trees of images/sources.toml are.  The
+sources keep their places relative to each other.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dunelab.images.builder import COMPILER, WORK, Builder
 from dunelab.images.cache import Cache
 from dunelab.images.digest import Digest
 from dunelab.images.module import copy_sources, find_warnings
+from dunelab.images.sources import Source, source_trees, sources_digest
 
 _SECONDS = 600.0
 _FORMAT = "3"
@@ -65,9 +67,16 @@ def _executable(folder: Path, name: str) -> Path:
 
 
 def build_programs(
-    cache: Cache, builder: Builder, repo_root: Path, progress: Callable[[str], None]
+    cache: Cache,
+    builder: Builder,
+    repo_root: Path,
+    sources: Sequence[Source],
+    progress: Callable[[str], None],
 ) -> ProgramSet:
-    """Build the library, then all that uses it, from the tree at ``repo_root``."""
+    """Build the library, then all that uses it, from the tree at ``repo_root``.
+
+    ``sources`` are others', that applications are built on.
+    """
     for folder in _OUTPUTS:
         if not (repo_root / folder / "Makefile").is_file():
             raise UsageError(f"{repo_root / folder} has no Makefile")
@@ -75,10 +84,12 @@ def build_programs(
     digest = Digest("programs").text("format", _FORMAT).text("builder", builder.identity)
     for name in inputs:
         digest.tree(name, repo_root / name)
+    digest.text("sources", sources_digest(sources))
     name = digest.hex()
     evidence = cache.logs / f"programs-{name[:12]}.log"
 
     def make(folder: Path) -> None:
+        trees = source_trees(cache, sources, progress)
         progress("libdune, applications and guest programs")
         tree = folder / "scratch"
         for part in inputs:
@@ -92,10 +103,10 @@ def build_programs(
                 [
                     *("make", "-C", f"{WORK}/tree/{source}", f"-j{os.cpu_count() or 1}"),
                     *(f"O={WORK}/out/{output}", f"LIBDUNE={WORK}/out/library"),
-                    f"APPS={WORK}/out/{_OUTPUTS[APPS]}",
+                    *(f"APPS={WORK}/out/{_OUTPUTS[APPS]}", f"THIRD_PARTY={WORK}/sources"),
                     *(f"CC={COMPILER}", "CXX=g++-14"),
                 ],
-                binds={tree: f"{WORK}/tree", folder: f"{WORK}/out"},
+                binds={tree: f"{WORK}/tree", folder: f"{WORK}/out", trees: f"{WORK}/sources"},
                 log=evidence,
                 deadline=deadline,
                 what=f"building {source}",

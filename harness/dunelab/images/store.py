@@ -39,6 +39,7 @@ from dunelab.images.recipes import (
     SuiteRecipe,
 )
 from dunelab.images.resolve import Record, Resolver
+from dunelab.images.sources import Source, SourceRecipe
 from dunelab.images.suites import SuiteBuild
 from dunelab.images.updates import Survey, survey
 from dunelab.spec import GuestImage, ImageKind
@@ -243,7 +244,17 @@ class Store:
 
     def programs(self) -> ProgramSet:
         """libdune, its applications and the guest programs."""
-        return build_programs(self.cache, self.builder, self.repo_root, self._progress)
+        sources = [self._source(recipe) for recipe in self._source_recipes]
+        return build_programs(self.cache, self.builder, self.repo_root, sources, self._progress)
+
+    @cached_property
+    def _source_recipes(self) -> tuple[SourceRecipe, ...]:
+        return SourceRecipe.read_all(self.repo_root / "images/sources.toml")
+
+    def _source(self, recipe: SourceRecipe) -> Source:
+        key, suite = f"{recipe.name}-source", recipe.suite
+        record = self._resolver.source(key, suite, recipe.source, recipe.upstream)
+        return Source(recipe, record, self._archive(suite))
 
     def debian_packages(self) -> DebianPackages:
         """The module's source for DKMS, the library and dune-run as Debian packages."""
@@ -396,3 +407,5 @@ class Store:
         self._resolver.source("bochs-source", bochs.suite, bochs.source, bochs.upstream)
         for name in COMPILED_SUITES:
             self._suite_record(self.suite_recipe(name))
+        for source in self._source_recipes:
+            self._source(source)
