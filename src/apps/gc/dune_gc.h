@@ -3,8 +3,8 @@
  * libdunegc: the Boehm collector, told by the process's own page tables what was written to.
  *
  * It is libgc with another way to find dirty pages, which the incremental and generational
- * collector needs; programs use <gc.h> as ever and link libdunegc.a and libdune.a in place
- * of libgc.  The mode is chosen by dune_gc_set_mode(), or by the environment:
+ * collector needs; programs use <gc.h> as ever and link libdunegc.a, which holds libdune, in
+ * place of libgc.  The mode is chosen by dune_gc_set_mode(), or by the environment:
  *
  *	GC_DUNE_MODE=off	libgc's own ways; the default
  *	GC_DUNE_MODE=faults	write protection, a page at a time

@@ -19,6 +19,12 @@ struct dune_gc_client {
 	int (*was_dirty)(void *page);	/* ... in the last collection? */
 };
 
+/*
+ * Between them lies what libdune and the backend remember, a megabyte without a pointer to an
+ * object: no root.
+ */
+extern char dune_gc_bss_begin[], dune_gc_bss_end[];
+
 /* The mode in use from now on.  With DUNE_GC_OFF libgc goes its own ways. */
 int dune_gc_begin(const struct dune_gc_client *client);
 
