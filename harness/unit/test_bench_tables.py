@@ -10,7 +10,15 @@ from dataclasses import replace
 import pytest
 
 from dunelab.bench import ranks
-from dunelab.bench.rows import Row, RowSpec, parse_specs, read_specs, rows_of, tables
+from dunelab.bench.rows import (
+    Row,
+    RowSpec,
+    parse_specs,
+    read_specs,
+    rows_of,
+    suite_programs,
+    tables,
+)
 from dunelab.bench.svg import decades, plot
 from dunelab.bench.table import text_table
 from dunelab.errors import UsageError
@@ -79,6 +87,12 @@ def test_the_papers_ratios() -> None:
 def test_bad_entries_are_refused(entry: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="bad entry"):
         parse_specs({"row": [entry]})
+
+
+def test_a_suite_names_its_programs() -> None:
+    assert "snapshot" in suite_programs("apps")
+    with pytest.raises(UsageError, match="no suite 'app' of costs, only: apps"):
+        suite_programs("app")
 
 
 def test_one_table_per_place() -> None:

@@ -120,8 +120,20 @@ def parse_specs(raw: Mapping[str, Any]) -> tuple[RowSpec, ...]:
 
 def read_specs() -> tuple[RowSpec, ...]:
     """The table file of this package."""
+    return parse_specs(_table_file())
+
+
+def _table_file() -> dict[str, Any]:
     text = resources.files("dunelab.bench").joinpath("rows.toml").read_text("utf-8")
-    return parse_specs(tomllib.loads(text))
+    return tomllib.loads(text)
+
+
+def suite_programs(name: str) -> str:
+    """Which programs of tests/bench a suite is, for pytest's -k."""
+    suites: dict[str, dict[str, str]] = _table_file().get("suite", {})
+    if name not in suites:
+        raise UsageError(f"there is no suite {name!r} of costs, only: {', '.join(sorted(suites))}")
+    return suites[name]["programs"]
 
 
 def metrics_by_place(results: Iterable[TestResult]) -> dict[Place, dict[str, MetricResult]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dunelab.bench import baseline, gate
 from dunelab.bench.annotate import of_verdicts
-from dunelab.bench.rows import read_specs, tables
+from dunelab.bench.rows import read_specs, suite_programs, tables
 from dunelab.bench.svg import plot
 from dunelab.bench.table import text_table
 from dunelab.cli import suite
@@ -31,6 +31,7 @@ HELP = """Measure costs on both vendors, natively and in Dune mode.
 
   dunelab bench --json costs.json --svg costs.svg
   dunelab bench --engine bochs --vendor intel
+  dunelab bench --suite apps                 the applications alone, with what takes minutes
   dunelab bench --check                      the gate: has a cost moved since the baseline?
   dunelab bench --accept 'shorter gate'      measure three times, rewrite ci/baselines
   dunelab bench --from costs.json --check    the same of figures that were measured before
@@ -66,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="measure nothing, take the results of an earlier run",
+    )
+    parser.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="measure the programs of this suite of rows.toml only, slow ones too",
     )
     parser.add_argument(
         "--repeat",
@@ -121,6 +127,10 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
             raise UsageError(f"--{option} {path}: this is a folder")
     if args.source is not None and not args.source.is_file():
         raise UsageError(f"--from {args.source}: there is no such file")
+    if args.suite is not None:
+        suite_programs(args.suite)
+        if args.source is not None or args.check or args.accept is not None:
+            raise UsageError("--suite measures a part: leave --from, --check and --accept out")
     if args.source is not None and args.repeat is not None:
         raise UsageError("--from measures nothing: leave --repeat out")
     if args.repeat is not None and args.repeat < 1:
@@ -133,9 +143,11 @@ def _measure(args: argparse.Namespace) -> tuple[int, Run]:
     """Status and results of all repetitions; the first that fails ends them."""
     repeat = args.repeat or (ACCEPT_REPEAT if args.accept is not None else 1)
     status = 0
+    more = ["--costs"] if args.suite is None else ["--costs", "--slow"]
+    select = "" if args.suite is None else suite_programs(args.suite)
     runs: list[Run] = []
     while len(runs) < repeat and not status:
-        status = suite.run(args, [TESTS], more=["--costs"])
+        status = suite.run(args, [TESTS], select, more)
         file = suite.results_file(args)
         if not file.exists():
             raise InfrastructureError(
