@@ -243,6 +243,14 @@ struct wedge_tag *tag_at(uintptr_t addr)
 	return t;
 }
 
+/* No tag may come or go meanwhile. */
+void tags_each(void (*fn)(int out, const struct sthread_sc *sc, const struct wedge_tag *tag),
+	       int out, const struct sthread_sc *sc)
+{
+	for (const struct wedge_tag *t = tags; t; t = t->next)
+		fn(out, sc, t);
+}
+
 /* ---- smalloc() --------------------------------------------------------------- */
 
 static unsigned int pieces_lock;

@@ -130,19 +130,20 @@ static void copy_out(uintptr_t to, size_t len)
 static bool fd_allowed(uint64_t fd, unsigned int right)
 {
 	const struct sthread_sc *sc = &wedge_current->sc;
+	bool allowed = false;
 
 	for (unsigned int i = 0; i < sc->fds; i++)
 		if (sc->fd[i].fd == (int)fd)
-			return right == ANY || sc->fd[i].rights & right;
-	return false;
+			allowed = right == ANY || sc->fd[i].rights & right;
+	return learn_fd(wedge_current, (int)fd, right, allowed);
 }
 
 /* malloc() asks for random bytes. */
 static bool call_allowed(unsigned long nr)
 {
-	if (nr == SYS_getrandom)
-		return true;
-	return nr < WEDGE_CALLS && wedge_current->sc.calls[nr / 64] >> nr % 64 & 1;
+	bool allowed = nr < WEDGE_CALLS && wedge_current->sc.calls[nr / 64] >> nr % 64 & 1;
+
+	return nr == SYS_getrandom || learn_call(wedge_current, nr, allowed);
 }
 
 static long linux_call(long nr, const uint64_t a[6])

@@ -9,6 +9,9 @@
 static unsigned int cells_lock, nr_cells;
 static struct cell *cells_free;
 
+static int map_tag(struct cell *c, const struct wedge_tag *t, unsigned int rights);
+static int map_pages(struct cell *c, uintptr_t begin, uintptr_t end, unsigned int rights);
+
 #define USER_PAGE	(PTE_P | PTE_W | PTE_U | PTE_NX)
 
 /* ---- its own tables --------------------------------------------------------------------- */
@@ -39,7 +42,7 @@ static ptent_t *own_slot(struct cell *c, unsigned int index)
 	for (unsigned int i = 0; i < c->slots; i++)
 		if (c->slot[i].index == index)
 			return c->slot[i].l2;
-	if (c->slots == OWN_SLOTS)
+	if (c->slots == OWN_SLOTS || !(c->root[index] & PTE_P))
 		return NULL;
 	l2 = copy_of_table(c, table_of(c->root[index]));
 	if (!l2)
@@ -177,7 +180,19 @@ bool cell_resolve(struct cell *c, uintptr_t va, bool write)
 		map_stack(c, va & ~PGMASK);
 		return true;
 	}
-	return write && copy_on_write(c, va);
+	if (write && copy_on_write(c, va))
+		return true;
+	return c->learning && learn_page(c, va, write);
+}
+
+/* While it learns: what is at @va in the process, as far as the model has it. */
+bool cell_give(struct cell *c, uintptr_t va, bool write)
+{
+	struct wedge_tag *tag = tag_at(va);
+
+	if (tag)
+		return !map_tag(c, tag, write ? WEDGE_RW : WEDGE_R);
+	return !map_pages(c, va & ~PGMASK, (va & ~PGMASK) + PGSIZE, write ? WEDGE_RW : WEDGE_R);
 }
 
 bool cell_may(struct cell *c, uintptr_t va, size_t len, bool write)
@@ -245,15 +260,23 @@ static void unmap_tag(struct cell *c, const struct wedge_tag *t)
 static int map_pages(struct cell *c, uintptr_t begin, uintptr_t end, unsigned int rights)
 {
 	for (uintptr_t va = begin; va < end; va += PGSIZE) {
-		ptent_t *l2 = own_slot(c, PDX(3, va)), *entry;
+		ptent_t *entry = own_entry(c, va);
 
-		entry = l2 ? own_entry(c, va) : NULL;
 		if (!entry)
 			return -ENOMEM;
 		*entry = entry_of((void *)va) | PTE_P | PTE_U | PTE_NX |
 			 (rights & WEDGE_W ? PTE_W : 0);
 	}
 	return 0;
+}
+
+/* Tags that are not in the context: the rest goes with the cell's own tables. */
+void cell_take(struct cell *c, uintptr_t va)
+{
+	struct wedge_tag *tag = tag_at(va);
+
+	if (tag)
+		unmap_tag(c, tag);
 }
 
 static int map_context(struct cell *c)

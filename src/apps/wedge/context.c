@@ -56,9 +56,10 @@ int sc_mem_add(struct sthread_sc *sc, struct wedge_tag *tag, unsigned int rights
 
 int sc_pages_add(struct sthread_sc *sc, void *begin, void *end, unsigned int rights)
 {
-	if (PGOFF(begin) || begin >= end || (uintptr_t)end - (uintptr_t)begin > MIB)
+	/* What shares a page with them would be given, too. */
+	if (PGOFF(begin) || PGOFF(end) || begin >= end || (uintptr_t)end - (uintptr_t)begin > MIB)
 		return -EINVAL;
-	return memory(sc, NULL, (uintptr_t)begin, ((uintptr_t)end + PGMASK) & ~PGMASK, rights);
+	return memory(sc, NULL, (uintptr_t)begin, (uintptr_t)end, rights);
 }
 
 int sc_fd_add(struct sthread_sc *sc, int fd, unsigned int rights)

@@ -89,6 +89,7 @@ struct cell {
 	} slot[OWN_SLOTS];
 	void *own[OWNED_MAX];
 	struct cell *next;		/* free */
+	struct learned *learning;
 	struct sthread_sc sc;
 	struct sthread_result result;
 };
@@ -184,6 +185,8 @@ void page_put(void *page);
 struct wedge_tag *tag_at(uintptr_t addr);
 bool tag_hold(struct wedge_tag *tag);	/* one user more; false: no such tag */
 void tag_drop(struct wedge_tag *tag);
+void tags_each(void (*fn)(int out, const struct sthread_sc *sc, const struct wedge_tag *tag),
+	       int out, const struct sthread_sc *sc);
 bool piece_free(struct wedge_tag *tag, uintptr_t addr);	/* false: it is none */
 
 /* model.c: what all cells see */
@@ -211,6 +214,8 @@ void cell_wipe(struct cell *cell);	/* as if it had never run */
 void cell_sync(struct cell *cell);
 bool cell_resolve(struct cell *cell, uintptr_t addr, bool write);
 bool cell_may(struct cell *cell, uintptr_t addr, size_t len, bool write);
+bool cell_give(struct cell *cell, uintptr_t addr, bool write);
+void cell_take(struct cell *cell, uintptr_t addr);
 uintptr_t cell_heap_grow(struct cell *cell, size_t len);
 
 /* run.c */
@@ -226,6 +231,11 @@ bool calls_known(unsigned int nr);
 
 /* gate.c */
 long gate_do(struct wedge_gate *gate, void *arg);
+
+/* learn.c: true: it is to be allowed, and is noted */
+bool learn_page(struct cell *cell, uintptr_t addr, bool write);
+bool learn_call(struct cell *cell, unsigned long nr, bool allowed);
+bool learn_fd(struct cell *cell, int fd, unsigned int right, bool allowed);
 
 /* context.c */
 int sc_hold(const struct sthread_sc *sc);

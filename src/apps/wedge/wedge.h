@@ -90,20 +90,25 @@ void *smalloc(size_t size, struct wedge_tag *tag);
 void sfree(void *p);
 
 /**
- * WEDGE_BOUNDARY - a global variable with a boundary around it
+ * WEDGE_BOUNDARY - global variables with a boundary around them
  *
+ *	WEDGE_BOUNDARY_BEGIN(counters);
  *	WEDGE_BOUNDARY(counters) static int hits, misses;
- *	WEDGE_BOUNDARY_TAG(counters);
+ *	WEDGE_BOUNDARY_END(counters);
  *
  *	sc_boundary_add(&sc, counters, WEDGE_RW);
  *
- * All variables of one name are on pages of their own, which a context can name.  The
- * second line once for each name, in one file.
+ * The variables of one name, in one file, are on pages of their own, which a context can name.
+ * The first and the last line are pages of padding, since the compiler may turn the order
+ * round; should it choose another one, sc_boundary_add() says -EINVAL.
  */
 #define WEDGE_BOUNDARY(name)	__attribute__((section("wedge_" #name)))
-#define WEDGE_BOUNDARY_TAG(name)						\
+#define WEDGE_BOUNDARY_PAGE(name, where)					\
 	__attribute__((section("wedge_" #name), aligned(4096), used))		\
-	static char wedge_first_##name[4096] = { 1 };				\
+	static char wedge_##where##_##name[4096] = { 1 }
+#define WEDGE_BOUNDARY_BEGIN(name)	WEDGE_BOUNDARY_PAGE(name, first)
+#define WEDGE_BOUNDARY_END(name)						\
+	WEDGE_BOUNDARY_PAGE(name, last);					\
 	extern char __start_wedge_##name[], __stop_wedge_##name[]
 #define sc_boundary_add(sc, name, rights)					\
 	sc_pages_add(sc, __start_wedge_##name, __stop_wedge_##name, rights)
@@ -207,6 +212,22 @@ int sthread_join(struct sthread *sthread, struct sthread_result *result);
 
 /* What a result says, in words, as one line into @text. */
 void sthread_describe(const struct sthread_result *result, char *text, size_t size);
+
+/**
+ * sthread_learn - what would it need?
+ * @sc: what it is given anyway; flags 0
+ * @out: a descriptor that the report is written to
+ *
+ * Runs @fn as an sthread would, but memory, descriptors and system calls that it is
+ * refused are noted and given.  The report has a line for each tag with the pages
+ * that were read and written (by the accessed and dirty bits), for each run of other pages
+ * with the object that they belong to, for each descriptor and each system call; "+" where the
+ * context did not have it.  No other sthread may use the same tags meanwhile.  Calls whose
+ * arguments cannot be checked are refused nevertheless.
+ * Return: as sthread_create() and sthread_join().
+ */
+int sthread_learn(const struct sthread_sc *sc, void *(*fn)(void *arg), void *arg, int out,
+		  struct sthread_result *result);
 
 /* ---- callgates ------------------------------------------------------------- */
 
