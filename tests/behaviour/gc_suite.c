@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 timeout=300 */
+/* dunelab: cpus=1 timeout=1500 slow=900 */
 /*
  * libgc's own tests (its make check) on libdunegc, in Dune mode, with each way to find dirty
  * pages: libdunegc's and libgc's.  Those that take minutes are in gc_suite_long.c; two are
