@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dunelab.bench.rows import suite_programs
 from dunelab.cli import bench, run, suite
 from dunelab.errors import InfrastructureError, UsageError
 from dunelab.pytest_support.header import list_programs
@@ -74,8 +75,8 @@ def test_bench_writes_its_file(
     outcome: Outcome,
     status: int,
 ) -> None:
-    def fake_run(args: argparse.Namespace, tests: object, more: list[str]) -> int:
-        assert more == ["--costs"]
+    def fake_run(args: argparse.Namespace, tests: object, select: str, more: list[str]) -> int:
+        assert (select, more) == ("", ["--costs"])
         write_results(some_results(outcome), args.results)
         return status
 
@@ -89,9 +90,27 @@ def test_bench_writes_its_file(
 
 
 def test_bench_without_results_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "run", lambda args, tests, more: 4)
+    monkeypatch.setattr(suite, "run", lambda args, tests, select, more: 4)
     with pytest.raises(InfrastructureError, match="no results"):
         bench.run(parsed(bench, "--results", str(tmp_path)))
+
+
+def test_a_suite_is_slow_programs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def fake_run(args: argparse.Namespace, tests: object, select: str, more: list[str]) -> int:
+        asked.extend((select, more))
+        write_results(some_results(Outcome.PASSED), args.results)
+        return 0
+
+    monkeypatch.setattr(suite, "run", fake_run)
+    results = ("--results", str(tmp_path / "r"))
+    assert bench.run(parsed(bench, *results, "--suite", "apps")) == 0
+    assert asked == [suite_programs("apps"), ["--costs", "--slow"]]
+    with pytest.raises(UsageError, match="a part"):
+        bench.run(parsed(bench, *results, "--suite", "apps", "--check"))
+    with pytest.raises(UsageError, match="no suite"):
+        bench.run(parsed(bench, *results, "--suite", "none"))
 
 
 def test_bench_into_a_folder_is_refused_before_it_runs(tmp_path: Path) -> None:
@@ -104,7 +123,7 @@ def test_the_gate_in_words_and_statuses(
 ) -> None:
     asked: list[list[EngineName]] = []
 
-    def fake_run(args: argparse.Namespace, tests: object, more: list[str]) -> int:
+    def fake_run(args: argparse.Namespace, tests: object, select: str, more: list[str]) -> int:
         asked.append(args.engine)
         results = some_results(Outcome.PASSED)
         on = results.results[0].ran_on

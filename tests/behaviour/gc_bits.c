@@ -9,6 +9,7 @@
 #include "../dune_test.h"
 
 #include <dune_gc.h>
+#define GC_THREADS
 #include <gc.h>
 #include <sys/uio.h>
 
@@ -211,11 +212,48 @@ static void test_calls(void)
 	close(fd[1]);
 }
 
+#define WAITED_FOR	400UL		/* the page that the thread reads into */
+
+static void *reader(void *fd)
+{
+	receive_object(*(int *)fd, page(WAITED_FOR) + 9);
+	return NULL;
+}
+
+/* As long as a call lasts, Linux may write at any time. */
+static void test_in_flight(void)
+{
+	uint64_t calls = stats().calls;
+	unsigned long dirty = 0;
+	pthread_t thread;
+	int fd[2];
+
+	if (pipe(fd) || pthread_create(&thread, NULL, reader, &fd[0]))
+		ktap_bail("pipe or pthread_create: %s", strerror(errno));
+	for (int i = 0; i < 10000 && stats().calls == calls; i++)
+		usleep(1000);
+	for (int i = 0; i < 5; i++) {
+		collect();
+		dirty += dune_gc_was_dirty(page(WAITED_FOR));
+	}
+	ktap_eq(dirty, 5, "what a call may write to is dirty as long as it lasts");
+	ktap_eq(dune_gc_was_dirty(page(WAITED_FOR - 20)), 0, "and nothing else");
+	send_object(fd[1], 50);
+	pthread_join(thread, NULL);
+	clear_stack();
+	collect();
+	collect();
+	ktap_eq(dune_gc_was_dirty(page(WAITED_FOR)), 0, "no longer");
+	ktap_eq(kept(50, 51), 1, "what it wrote is kept");
+	close(fd[0]);
+	close(fd[1]);
+}
+
 int main(void)
 {
 	char *memory;
 
-	ktap_plan(DUNE_TEST_ENTER + 11 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 15 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	dune_gc_set_mode(MODE);
 	GC_set_time_limit(GC_TIME_UNLIMITED);
@@ -234,6 +272,7 @@ int main(void)
 	test_read();
 	test_kept();
 	test_calls();
+	test_in_flight();
 	GC_reachable_here(memory);
 	return dune_test_done();
 }
