@@ -45,7 +45,8 @@ static int learn(const struct sthread_sc *sc, struct input *in)
 	if (pread(out, text, sizeof(text) - 1, 0) < 0)
 		ktap_bail("pread: %s", strerror(errno));
 	close(out);
-	ktap_note("%s", text);
+	for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1)
+		ktap_note("%.*s", (int)(end - line), line);
 	return ret;
 }
 

@@ -201,7 +201,8 @@ static void leaks(struct work *w)
 	ktap_ok(ok, "1,000 sthreads with a fault each");
 	ktap_ok(after.exit[DUNE_STAT_HYPERCALL].count - before.exit[DUNE_STAT_HYPERCALL].count < 20,
 		"need no system call");
-	ktap_ok(status("VmRSS:") < kb + 64, "no memory is lost (%ld, %ld kB)", kb,
+	/* Linux counts on each CPU and adds up by 32 pages; one page for each were 4,000 kB. */
+	ktap_ok(status("VmRSS:") < kb + 1000, "no memory is lost (%ld, %ld kB)", kb,
 		status("VmRSS:"));
 	ktap_eq(status("VmSize:"), vm, "nor addresses");
 	sc.flags = STHREAD_THREAD;
@@ -211,7 +212,7 @@ static void leaks(struct work *w)
 	vm = status("VmSize:");
 	for (unsigned int i = 0; i < 100; i++)
 		ok &= wedge_run(&sc, fault, w) == -EFAULT;
-	ktap_ok(ok && status("VmRSS:") < kb + 128 && status("VmSize:") <= vm + 64,
+	ktap_ok(ok && status("VmRSS:") < kb + 350 && status("VmSize:") <= vm + 64,
 		"nor by 100 in threads (%ld, %ld kB)", kb, status("VmRSS:"));
 }
 

@@ -262,7 +262,7 @@ static int map_pages(struct cell *c, uintptr_t begin, uintptr_t end, unsigned in
 	for (uintptr_t va = begin; va < end; va += PGSIZE) {
 		ptent_t *entry = own_entry(c, va);
 
-		if (!entry)
+		if (!entry || entry_of((void *)va) == (ptent_t)-1)
 			return -ENOMEM;
 		*entry = entry_of((void *)va) | PTE_P | PTE_U | PTE_NX |
 			 (rights & WEDGE_W ? PTE_W : 0);
@@ -327,6 +327,8 @@ void cell_wipe(struct cell *c)
 		written |= was_written(c, va);
 	if (written)
 		put_tls(c);
+	else
+		tls_guard(c->tp);
 }
 
 static int build(struct cell *c, unsigned int index)

@@ -206,6 +206,7 @@ int objects_find(struct object_range *ranges, unsigned int max, unsigned int *nr
 int tls_find(void);
 extern size_t tls_size;			/* whole pages */
 uintptr_t tls_put(uintptr_t at);	/* a thread's TLS at @at; its thread pointer */
+void tls_guard(uintptr_t tp);		/* another canary */
 
 /* cell.c */
 int cell_get(const struct sthread_sc *sc, struct cell **cell);

@@ -32,6 +32,8 @@ bool learn_page(struct cell *c, uintptr_t va, bool write)
 	struct learned *l = c->learning;
 	unsigned int i;
 
+	if (va >> 47)
+		return false;
 	va &= ~PGMASK;
 	for (i = 0; i < l->nr_pages && l->page[i].va != va; i++)
 		;

@@ -237,6 +237,11 @@ uintptr_t tls_put(uintptr_t at)
 	copy_words((void *)at, image, tls_size);
 	for (unsigned int i = 0; i < fixups; i++)
 		*(uint64_t *)(at + fixup[i]) += at;
-	*(uint64_t *)(at + tp_at + TCB_GUARD) = guard();
+	tls_guard(at + tp_at);
 	return at + tp_at;
+}
+
+void tls_guard(uintptr_t tp)
+{
+	*(uint64_t *)(tp + TCB_GUARD) = guard();
 }

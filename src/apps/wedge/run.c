@@ -12,12 +12,17 @@
 __thread struct cell *wedge_current;
 static __thread unsigned int depth;
 
-/* fn(a, b); its value ends the sthread. */
+/*
+ * fn(a, b); its value ends the sthread.  FS becomes its thread pointer and GS nothing here, not in
+ * ring 0: what they were before is an address, and of no use.
+ */
 extern const char wedge_start[];
 asm(".text\n"
     ".balign 16\n"
     ".type wedge_start, @function\n"
     "wedge_start:\n"
+    "	wrfsbase %r12\n"
+    "	wrgsbase %r13\n"
     "	call	*%rbx\n"
     "	mov	%rax, %rdi\n"
     "	mov	$0x77650000, %eax\n"
@@ -147,21 +152,24 @@ void run_end(enum sthread_end end, uint64_t value)
 int run(struct cell *c, uintptr_t fn, uint64_t a, uint64_t b)
 {
 	struct dune_tf tf = {
-		.rdi = a, .rsi = b, .rbx = fn, .rip = (uint64_t)wedge_start,
+		.rdi = a, .rsi = b, .rbx = fn, .r12 = c->tp, .rip = (uint64_t)wedge_start,
 		.rsp = c->base + STACK_TOP - 64, .rflags = 2 | FL_IF,
 	};
 	struct cell *outer = wedge_current;
-	unsigned long fs = dune_get_user_fs(), cr3 = dune_read_cr3();
-	unsigned long long gs;
+	unsigned long fs = 0, cr3 = dune_read_cr3();
+	unsigned long long gs = 0;
 	int ret;
 
 	if (depth == DEPTH_MAX)
 		return -EAGAIN;
+	if (c->result.end != STHREAD_RETURNED)
+		c->result = (struct sthread_result){ 0 };
 	if (__atomic_exchange_n(&lost, 0, __ATOMIC_SEQ_CST))
 		register_exceptions();
-	rdmsrl(MSR_KERNEL_GS_BASE, gs);
-	wrmsrl(MSR_KERNEL_GS_BASE, 0);
-	dune_set_user_fs(c->tp);
+	if (outer) {
+		fs = dune_get_user_fs();
+		rdmsrl(MSR_KERNEL_GS_BASE, gs);
+	}
 	depth++;
 	wedge_current = c;
 	clean_fpu();
@@ -171,8 +179,10 @@ int run(struct cell *c, uintptr_t fn, uint64_t a, uint64_t b)
 	clean_fpu();
 	wedge_current = outer;
 	depth--;
-	dune_set_user_fs(fs);
-	wrmsrl(MSR_KERNEL_GS_BASE, gs);
+	if (outer) {
+		dune_set_user_fs(fs);
+		wrmsrl(MSR_KERNEL_GS_BASE, gs);
+	}
 	return ret < 0 ? ret : 0;
 }
 
