@@ -388,9 +388,9 @@ def test_costs_are_measured_once_or_as_the_gate_does(bench: Bench) -> None:
     assert bench.result("-a]").metrics[0].values == (100.0,)
     bench.run("--engine", "tcg", "--costs").assert_outcomes(passed=1)
     assert bench.result("-a]").metrics[0].values == (100.0, 100.0, 100.0)
-    bench.program("bench/b", "slow=60", stdout=metric)
-    bench.run("--engine", "tcg").assert_outcomes(passed=1, deselected=1)
-    bench.run("--engine", "tcg", "--costs").assert_outcomes(passed=2)
+    bench.program("bench/b", "slow-bochs=60", stdout=metric)
+    bench.run("--engine", "bochs").assert_outcomes(passed=1, deselected=1)
+    bench.run("--engine", "bochs", "--costs").assert_outcomes(passed=2)
 
 
 def test_slow_tests_without_time_are_left_out_and_say_so(bench: Bench) -> None:

@@ -94,11 +94,9 @@ Marks = tuple[pytest.MarkDecorator, ...]
 
 def _slow_marks(program: Program, costs: bool) -> Marks:
     """What keeps a program for --slow, where it is slow; the gate wants costs all the same."""
-    if costs:
-        return ()
     if program.options.slow:
         return (pytest.mark.slow(program.options.slow),)
-    if program.options.slow_bochs:
+    if program.options.slow_bochs and not costs:
         return (pytest.mark.slow(bochs=program.options.slow_bochs),)
     return ()
 
