@@ -357,6 +357,7 @@ static int build(struct cell *c, unsigned int index)
 	c->heap_end = c->base + HEAP_AT;
 	c->cr3 = entry_of(c->root);
 	put_tls(c);
+	run_prepare(c);
 	return 0;
 }
 

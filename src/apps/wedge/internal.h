@@ -92,6 +92,7 @@ struct cell {
 	struct learned *learning;
 	struct sthread_sc sc;
 	struct sthread_result result;
+	struct dune_tf start;		/* how ring 3 begins, but for the function */
 };
 
 _Static_assert(sizeof(struct cell) <= BOOKS_SIZE, "books of a cell");
@@ -222,6 +223,7 @@ uintptr_t cell_heap_grow(struct cell *cell, size_t len);
 /* run.c */
 extern __thread struct cell *wedge_current;
 int run(struct cell *cell, uintptr_t fn, uint64_t a, uint64_t b);	/* -EAGAIN: too deep */
+void run_prepare(struct cell *cell);
 void run_end(enum sthread_end end, uint64_t value) __attribute__((noreturn));
 int run_handlers(void);
 int result_error(const struct sthread_result *r);

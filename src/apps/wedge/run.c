@@ -151,10 +151,6 @@ void run_end(enum sthread_end end, uint64_t value)
 
 int run(struct cell *c, uintptr_t fn, uint64_t a, uint64_t b)
 {
-	struct dune_tf tf = {
-		.rdi = a, .rsi = b, .rbx = fn, .r12 = c->tp, .rip = (uint64_t)wedge_start,
-		.rsp = c->base + STACK_TOP - 64, .rflags = 2 | FL_IF,
-	};
 	struct cell *outer = wedge_current;
 	unsigned long fs = 0, cr3 = dune_read_cr3();
 	unsigned long long gs = 0;
@@ -164,8 +160,13 @@ int run(struct cell *c, uintptr_t fn, uint64_t a, uint64_t b)
 		return -EAGAIN;
 	if (c->result.end != STHREAD_RETURNED)
 		c->result = (struct sthread_result){ 0 };
-	if (__atomic_exchange_n(&lost, 0, __ATOMIC_SEQ_CST))
+	if (__atomic_load_n(&lost, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&lost, 0, __ATOMIC_SEQ_CST);
 		register_exceptions();
+	}
+	c->start.rdi = a;
+	c->start.rsi = b;
+	c->start.rbx = fn;
 	if (outer) {
 		fs = dune_get_user_fs();
 		rdmsrl(MSR_KERNEL_GS_BASE, gs);
@@ -174,7 +175,7 @@ int run(struct cell *c, uintptr_t fn, uint64_t a, uint64_t b)
 	wedge_current = c;
 	clean_fpu();
 	load_cr3(c->cr3);
-	ret = dune_jump_to_user(&tf);
+	ret = dune_jump_to_user(&c->start);
 	load_cr3(cr3);
 	clean_fpu();
 	wedge_current = outer;
@@ -184,6 +185,14 @@ int run(struct cell *c, uintptr_t fn, uint64_t a, uint64_t b)
 		wrmsrl(MSR_KERNEL_GS_BASE, gs);
 	}
 	return ret < 0 ? ret : 0;
+}
+
+void run_prepare(struct cell *c)
+{
+	c->start.r12 = c->tp;
+	c->start.rip = (uint64_t)wedge_start;
+	c->start.rsp = c->base + STACK_TOP - 64;
+	c->start.rflags = 2 | FL_IF;
 }
 
 int result_error(const struct sthread_result *r)
