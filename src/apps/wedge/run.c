@@ -202,8 +202,6 @@ int result_error(const struct sthread_result *r)
 		return 0;
 	case STHREAD_CALL:
 		return -EACCES;
-	case STHREAD_NO_MEMORY:
-		return -ENOMEM;
 	default:
 		return -EFAULT;
 	}

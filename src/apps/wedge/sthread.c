@@ -168,13 +168,10 @@ void sthread_describe(const struct sthread_result *r, char *text, size_t size)
 		snprintf(text, size, "exception %u, error code 0x%x (at 0x%lx)", r->vector, r->err,
 			 (unsigned long)r->rip);
 		break;
-	case STHREAD_CALL:
+	default:
 		snprintf(text, size, "may not make system call %ld(0x%lx, 0x%lx, 0x%lx) (at 0x%lx)",
 			 r->call, (unsigned long)r->args[0], (unsigned long)r->args[1],
 			 (unsigned long)r->args[2], (unsigned long)r->rip);
-		break;
-	default:
-		snprintf(text, size, "no memory");
 		break;
 	}
 }

@@ -175,10 +175,13 @@ struct sthread;
 
 enum sthread_end {
 	STHREAD_RETURNED,	/* @value: of its function, or of exit() */
-	STHREAD_FAULT,		/* an access to @addr, with @err as the CPU tells it (FEC_*) */
+	/*
+	 * An access to @addr, with @err as the CPU tells it (FEC_*): also where the stack is at its
+	 * end, or there is no memory for a private copy.
+	 */
+	STHREAD_FAULT,
 	STHREAD_EXCEPTION,	/* the exception @vector */
 	STHREAD_CALL,		/* system call @call, which it may not make */
-	STHREAD_NO_MEMORY,	/* none for a copy of a page, or no more stack */
 };
 
 struct sthread_result {
@@ -206,7 +209,7 @@ int sthread_create(struct sthread **sthread, const struct sthread_sc *sc,
  * sthread_join - run it, or wait for it, and give it back
  * @result: or NULL
  *
- * Return: 0 if it returned; -EFAULT, -EACCES for STHREAD_CALL, -ENOMEM.
+ * Return: 0 if it returned; -EACCES for STHREAD_CALL, -EFAULT for the others.
  */
 int sthread_join(struct sthread *sthread, struct sthread_result *result);
 
