@@ -342,7 +342,8 @@ int main(int argc, char **argv)
 		return ktap_done();
 	}
 	become_child();
-	p = mmap(NULL, 2 * REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = mmap(NULL, 2 * REGION, PROT_READ | PROT_WRITE | PROT_EXEC,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		ktap_bail("mmap: %s", strerror(errno));
 	the.region = (unsigned char *)(((uint64_t)p + REGION - 1) & ~(REGION - 1));
