@@ -137,7 +137,7 @@ def test_a_call_that_fails_leaves_nothing(
             Deadline.after(FAILURES_SECONDS, f"end of {FAILURES}"),
         )
     )
-    assert document.complaints() == []
+    assert document.complaints() == ()
     assert not document.skipped
     # Waits for what is freed later.
     dune_module.unload_module(guest)

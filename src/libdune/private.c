@@ -36,10 +36,10 @@ static bool failed(long ret)
 
 static long map_anywhere(uint64_t size, uint64_t align, int prot, int flags)
 {
-	long raw = __dune_syscall6(SYS_mmap, 0, size + align, prot, flags, -1, 0);
-	uint64_t at, over;
+	uint64_t more = align > 4096 ? align : 0, at, over;
+	long raw = __dune_syscall6(SYS_mmap, 0, size + more, prot, flags, -1, 0);
 
-	if (failed(raw))
+	if (failed(raw) || !more)
 		return raw;
 	at = ((uint64_t)raw + align - 1) & ~(align - 1);
 	over = at - (uint64_t)raw;
