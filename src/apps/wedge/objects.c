@@ -21,6 +21,8 @@ struct finding {
 	int error;
 };
 
+static uintptr_t program_end;	/* of its variables: without randomization the heap follows */
+
 static uintptr_t down(uintptr_t a)
 {
 	return a & ~PGMASK;
@@ -96,6 +98,8 @@ static int on_object(struct dl_phdr_info *o, size_t size, void *arg)
 
 		if (ph->p_type != PT_LOAD)
 			continue;
+		if (program && end > program_end)
+			program_end = end;
 		if (!(ph->p_flags & PF_W))
 			note(f, begin, end, ph->p_flags & PF_X, false);
 		else if (!ours)
@@ -107,32 +111,39 @@ static int on_object(struct dl_phdr_info *o, size_t size, void *arg)
 static struct finding *mapping;
 static uintptr_t tls_first, tls_end;	/* the caller's, whole pages */
 
-/* The dynamic linker's books: who looks up a function or ends by exit() reads them. */
-static bool has_link_map(const struct dune_procmap_entry *e)
+/*
+ * The dynamic linker's books: who looks up a function or ends by exit() reads them.  Where
+ * they begin in a mapping, by the lowest link_map, which is among the first that it
+ * allocates; 0: they are not there.  What lies below came later and is no business of an
+ * sthread's: libdune's blocks may, in the same mapping.
+ */
+static uintptr_t books_in(const struct dune_procmap_entry *e)
 {
+	uintptr_t first = 0;
+
 	for (const struct link_map *m = _r_debug.r_map; m; m = m->l_next)
-		if ((uintptr_t)m - e->begin < e->end - e->begin)
-			return true;
-	return false;
+		if ((uintptr_t)m - e->begin < e->end - e->begin && (!first || (uintptr_t)m < first))
+			first = (uintptr_t)m;
+	return down(first);
 }
 
 /* The caller's TLS is often in the same mapping, and stays its own: ring 0 uses it. */
-static void note_books(const struct dune_procmap_entry *e)
+static void note_books(uintptr_t begin, uintptr_t end)
 {
-	uintptr_t first = tls_first < e->begin || tls_first > e->end ? e->end : tls_first;
+	uintptr_t first = tls_first < begin || tls_first > end ? end : tls_first;
 
-	note(mapping, e->begin, first, false, true);
-	note(mapping, tls_end < first ? first : tls_end, e->end, false, true);
+	note(mapping, begin, first, false, true);
+	note(mapping, tls_end < first ? first : tls_end, end, false, true);
 }
 
 static void on_mapping(const struct dune_procmap_entry *e)
 {
 	if (e->end - e->begin > COPIED_MAX)
 		return;
-	if (e->type == PROCMAP_TYPE_HEAP)
-		note(mapping, e->begin, e->end, false, true);
-	else if (e->type == PROCMAP_TYPE_ANONYMOUS && e->w && e->p && has_link_map(e))
-		note_books(e);
+	if (e->type == PROCMAP_TYPE_HEAP)	/* in one mapping with the end of .bss, maybe */
+		note(mapping, e->begin < program_end ? program_end : e->begin, e->end, false, true);
+	else if (e->type == PROCMAP_TYPE_ANONYMOUS && e->w && e->p && books_in(e))
+		note_books(books_in(e), e->end);
 	else if (e->type == PROCMAP_TYPE_VVAR)
 		note(mapping, e->begin, e->end, false, false);
 }
