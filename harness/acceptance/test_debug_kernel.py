@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from host_commands import REPOSITORY
@@ -32,6 +33,8 @@ PAGE = 4096
 # Each place leaves as many pages behind as there were rounds, if it leaves one.
 ROUNDS = 20
 FAILURES_SECONDS = 1200.0
+# Each allocation and each lock is looked after.
+SLOWER = 5
 FAILURES = "native/alloc_failures"
 CGROUP = "/tmp/cgroup"  # noqa: S108 - a path inside the guest
 # Of each kind, one program: what they leave is looked for afterwards.
@@ -102,7 +105,11 @@ def test_nothing_leaks_and_no_lock_is_out_of_order(
     """Some programs, the module's end, and nothing to be said about it."""
     programs = {program.path: program for program in list_programs(REPOSITORY / "tests")}
     for path in PROGRAMS:
-        run = runner.run_program(guest_context, programs[path], lab.program(path), lab.libraries())
+        options = programs[path].options
+        program = replace(
+            programs[path], options=replace(options, timeout=SLOWER * options.timeout)
+        )
+        run = runner.run_program(guest_context, program, lab.program(path), lab.libraries())
         runner.judge(run, guest_context.cell.engine)
     assert dune_module.last_check(guest) == ""
 
