@@ -28,6 +28,8 @@ from dunelab.results.splat import find_splats
 from dunelab.spec import Cell, EngineName, MachineSpec, Vendor
 
 VERSIONS = {"bullseye": "5.2", "bookworm": "7.2", "trixie": "10.0", "sid": "11."}
+# On 5.2 a kernel from 6.12 on resets the machine before its console says anything.
+KERNELS = {"bullseye": "debian-6.1"}
 SECONDS = 300
 FOLDER = "/tmp/versions"  # noqa: S108 - a path inside the guest
 
@@ -37,10 +39,10 @@ pytestmark = [pytest.mark.slow(SECONDS), pytest.mark.usefixtures("resting_guests
 class Bench:
     """Machines of one cell, on one QEMU."""
 
-    def __init__(self, lab: DuneLab, folder: Path) -> None:
+    def __init__(self, lab: DuneLab, folder: Path, kernel: str) -> None:
         self._lab = lab
         self._folder = folder
-        self._cell = Cell(EngineName.TCG, Vendor.AMD, lab.default_kernel())
+        self._cell = Cell(EngineName.TCG, Vendor.AMD, kernel)
         # Of this test alone: the first machine is booted and saved, the second restored.
         self._cache = Cache(folder / "cache")
 
@@ -80,16 +82,21 @@ class Bench:
         assert not find_splats(machine.console.text())
 
 
-@pytest.fixture
-def bench(lab: DuneLab, tmp_path: Path) -> Bench:
-    return Bench(lab, tmp_path)
-
-
 @pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest, lab: DuneLab, monkeypatch: pytest.MonkeyPatch) -> str:
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def bench(release: str, lab: DuneLab, tmp_path: Path) -> Bench:
+    return Bench(lab, tmp_path, KERNELS.get(release) or lab.default_kernel())
+
+
+@pytest.fixture
+def version(release: str, lab: DuneLab, monkeypatch: pytest.MonkeyPatch) -> str:
     """The version that a release's QEMU must say it is, once it is the one that is used."""
-    monkeypatch.setenv(VARIABLE, str(lab.store.qemu(request.param)))
-    return f"QEMU {VERSIONS[request.param]}"
+    monkeypatch.setenv(VARIABLE, str(lab.store.qemu(release)))
+    return f"QEMU {VERSIONS[release]}"
 
 
 def test_a_guest_boots_is_saved_and_restored(bench: Bench, version: str) -> None:
