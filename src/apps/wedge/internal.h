@@ -202,6 +202,7 @@ const void *model_copy_of(uintptr_t va);
 struct object_range {
 	uintptr_t begin, end;
 	bool exec, copy;		/* copy: a private copy; else the memory itself, read-only */
+	bool holes;			/* not all of its pages can be read */
 };
 int objects_find(struct object_range *ranges, unsigned int max, unsigned int *nr);
 int tls_find(void);

@@ -169,7 +169,8 @@ int model_init(void)
 	if (copies == MAP_FAILED)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < nr_ranges; i++)	/* so that pgroot has its GiB */
-		(void)*(volatile char *)ranges[i].begin;
+		if (!ranges[i].holes)	/* [vvar] lies beside the vDSO */
+			(void)*(volatile char *)ranges[i].begin;
 	sync();
 	for (unsigned int i = 0; i < nr_ranges && !ret; i++)
 		for (uintptr_t va = ranges[i].begin; va < ranges[i].end && !ret; va += PGSIZE)

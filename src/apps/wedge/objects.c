@@ -41,7 +41,17 @@ static void note(struct finding *f, uintptr_t begin, uintptr_t end, bool exec, b
 		f->error = -E2BIG;
 		return;
 	}
-	f->ranges[f->nr++] = (struct object_range){ begin, end, exec, copy };
+	f->ranges[f->nr++] = (struct object_range){ begin, end, exec, copy, false };
+}
+
+/* Linux has nothing at some pages of [vvar], a SIGBUS for who reads there. */
+static void note_holes(struct finding *f, uintptr_t begin, uintptr_t end)
+{
+	unsigned int at = f->nr;
+
+	note(f, begin, end, false, false);
+	if (f->nr > at)
+		f->ranges[at].holes = true;
 }
 
 static bool covers(const struct dl_phdr_info *o, const void *p)
@@ -145,7 +155,7 @@ static void on_mapping(const struct dune_procmap_entry *e)
 	else if (e->type == PROCMAP_TYPE_ANONYMOUS && e->w && e->p && books_in(e))
 		note_books(books_in(e), e->end);
 	else if (e->type == PROCMAP_TYPE_VVAR)
-		note(mapping, e->begin, e->end, false, false);
+		note_holes(mapping, e->begin, e->end);
 }
 
 int objects_find(struct object_range *ranges, unsigned int max, unsigned int *nr)
