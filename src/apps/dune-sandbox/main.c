@@ -18,19 +18,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../common/load.h"
+#include "../common/starter.h"
 #include "arena.h"
 #include "learn.h"
 #include "policy.h"
 #include "start.h"
 
 /* Exit statuses, those of env(1) and nice(1). */
-#define EXIT_OWN	125	/* dune-sandbox itself failed, or ended the program */
-#define EXIT_CANNOT	126	/* the program was found and cannot be started */
-#define EXIT_NOT_FOUND	127
-
 #define OWN_FDS		700	/* where our descriptors lie, if the limit lets them */
 #define POOL_SIZE	(1UL << 30)
+
+const char own_name[] = "dune-sandbox";
+const char address_taken[] = "its fixed address is taken";
 
 struct options {
 	const char *argv0;
@@ -63,26 +62,6 @@ static const char help[] =
 	"\n"
 	"Exit status: 127 PROG was not found, 126 it cannot be started, 125 dune-sandbox\n"
 	"failed; otherwise that of PROG.\n";
-
-static void __attribute__((noreturn, format(printf, 2, 3))) die(int status, const char *fmt, ...)
-{
-	va_list ap;
-
-	fflush(stdout);
-	va_start(ap, fmt);
-	fputs("dune-sandbox: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
-	va_end(ap);
-	exit(status);
-}
-
-static void print_and_exit(const char *text)
-{
-	if (fputs(text, stdout) < 0 || fflush(stdout))
-		die(EXIT_OWN, "writing to standard output: %s", strerror(errno));
-	exit(0);
-}
 
 static const char *next_value(char ***arg)
 {
@@ -158,64 +137,6 @@ static struct options parse(char **argv)
 		die(EXIT_OWN, "no program given\n  next: dune-sandbox --help");
 	o.command = arg;
 	return o;
-}
-
-static void __attribute__((noreturn)) cannot_start(const struct command *c, const char *name,
-						   int err)
-{
-	const char *culprit = c->culprit && strcmp(c->culprit, name) ? c->culprit : NULL;
-
-	die(err == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT, "%s: %s%s%s%s%s%s", name,
-	    culprit ? culprit : "", culprit ? ": " : "", strerror(-err),
-	    c->reason ? " (" : "", c->reason ? c->reason : "", c->reason ? ")" : "");
-}
-
-static void map_file(struct command *c, struct elf_file *e, bool has_interp, const char *name)
-{
-	int ret = place(e, has_interp);
-
-	if (!ret && e->bias + e->ph[0].p_vaddr < ARENA_END && image_end(e) > ARENA_BASE)
-		ret = -EEXIST;
-	if (!ret)
-		ret = map_image(e);
-	if (!ret)
-		return;
-	c->culprit = e->path;
-	c->reason = ret == -EEXIST ? "its fixed address is taken" :
-				     "its segments cannot be mapped";
-	cannot_start(c, name, ret);
-}
-
-static void map_command(struct command *c, const char *name)
-{
-	bool has_interp = c->interp.fd >= 0;
-	int ret;
-
-	map_file(c, &c->program, has_interp, name);
-	if (has_interp)
-		map_file(c, &c->interp, false, name);
-	ret = map_exec_stack(&c->program);
-	if (ret)
-		die(EXIT_CANNOT, "%s: an executable stack: %s", name, strerror(-ret));
-}
-
-/* What to do about a failed dune_init(). */
-static const char *advice(int err)
-{
-	switch (-err) {
-	case ENOENT:
-		return "there is no /dev/dune\n  next: modprobe dune";
-	case EACCES:
-		return "/dev/dune may not be opened\n  next: ls -l /dev/dune, and run as its owner";
-	case EBUSY:
-		return "another hypervisor has the CPU\n  next: dmesg | grep dune: says what to unload";
-	case ENODEV:
-		return "this CPU cannot be used\n  next: dmesg | grep dune: says why";
-	case EPROTO:
-		return "dune.ko and dune-sandbox are not of one version\n  next: build both from one tree";
-	default:
-		return "see dmesg | grep dune";
-	}
 }
 
 /* A descriptor that stays open across exec(), out of the way of the program's. */
