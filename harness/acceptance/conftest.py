@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guest_shell import SECONDS, Outcome, Plain, Shell
 from host_commands import Finished, run_on_host
 
 from dunelab.deadline import Deadline
@@ -15,7 +16,7 @@ from dunelab.dune import guest as dune_module
 from dunelab.dune.lab import DuneLab
 from dunelab.machine.machine import Machine
 from dunelab.pytest_support.pool import Guest
-from dunelab.pytest_support.runner import push_once
+from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 from dunelab.spec import Cell
 
 MODULES = Path(__file__).resolve().parent / "modules"
@@ -61,3 +62,33 @@ def reloaded(guest: Machine) -> Iterator[None]:
     yield
     if guest.alive:
         dune_module.load_module(guest)
+
+
+@pytest.fixture
+def shell(guest: Machine) -> Shell:
+    """Run shell text in a folder of the guest that is empty before."""
+
+    def run(text: str, run: str = "", seconds: float = SECONDS) -> Outcome:
+        folder = "/tmp/shell"  # noqa: S108 - in the guest
+        # The parentheses keep the last command from replacing the shell, whose
+        # status tells a signal from an exit.
+        done = guest.run(
+            f"rm -rf {folder} && mkdir {folder} && cd {folder} && (\n{text}\n); exit $?",
+            Deadline.after(seconds, f"end of {text!r}"),
+            env={"RUN": run},
+        )
+        return Outcome(done.exit_status, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def plain(guest_context: Guest, lab: DuneLab) -> Plain:
+    """The path in the guest of a program of tests/plain, pushed when first asked for."""
+
+    def path(name: str) -> str:
+        program = f"plain/{name}"
+        push_once(guest_context, {program: lab.program(program)})
+        return f"{GUEST_FOLDER}/{program}"
+
+    return path

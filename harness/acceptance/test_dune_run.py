@@ -10,67 +10,22 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
+from guest_shell import Outcome, Shell
 
-from dunelab.deadline import Deadline
 from dunelab.dune import guest as dune_module
-from dunelab.dune.lab import DuneLab
 from dunelab.machine.machine import Machine
-from dunelab.pytest_support.pool import Guest
-from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 
 pytestmark = pytest.mark.guest_group("dune_run")
 
 LINKED = ("start", "start_static", "start_static_pie", "start_nopie")
-SECONDS = 120.0
 ENV = "/usr/bin/env"
 DUNE_RUN = "/usr/bin/dune-run"
 # ELF_ET_DYN_BASE of Linux on x86-64, and how far 28 random bits reach from there.
 PIE_BASE = 0x555555554000
 PIE_REACH = 1 << 40
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a piece of shell text ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-Shell = Callable[..., Outcome]
-
-
-@pytest.fixture
-def shell(guest: Machine) -> Shell:
-    """Run shell text in a folder of the guest that is empty before."""
-
-    def run(text: str, run: str = "", folder: str = "/tmp/dune-run") -> Outcome:  # noqa: S108
-        # The parentheses keep the last command from replacing the shell, whose
-        # status tells a signal from an exit.
-        done = guest.run(
-            f"rm -rf {folder} && mkdir {folder} && cd {folder} && (\n{text}\n); exit $?",
-            Deadline.after(SECONDS, f"end of {text!r}"),
-            env={"RUN": run},
-        )
-        return Outcome(done.exit_status, done.stdout, done.stderr)
-
-    return run
-
-
-@pytest.fixture
-def plain(guest_context: Guest, lab: DuneLab) -> Callable[[str], str]:
-    """The path in the guest of a program of tests/plain, pushed when first asked for."""
-
-    def path(name: str) -> str:
-        program = f"plain/{name}"
-        push_once(guest_context, {program: lab.program(program)})
-        return f"{GUEST_FOLDER}/{program}"
-
-    return path
 
 
 def places(stderr: str) -> dict[str, int]:

@@ -8,20 +8,11 @@ tests/plain, which fail where there is no monitor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import pytest
-
-from dunelab.deadline import Deadline
-from dunelab.dune.lab import DuneLab
-from dunelab.machine.machine import Machine
-from dunelab.pytest_support.pool import Guest
-from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
+from guest_shell import Plain, Shell
 
 pytestmark = pytest.mark.guest_group("sandbox")
 
-SECONDS = 120.0
 NATIVE = "/usr/bin/env"
 SANDBOX = "/usr/bin/dune-sandbox --allow-all"
 LINKED = ("start", "start_static", "start_static_pie", "start_nopie")
@@ -56,49 +47,6 @@ ATTACKS = {
         "a thread of a process that shares memory",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a piece of shell text ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-Shell = Callable[..., Outcome]
-Plain = Callable[[str], str]
-
-
-@pytest.fixture
-def shell(guest: Machine) -> Shell:
-    """Run shell text in a folder of the guest that is empty before."""
-
-    def run(text: str, run: str = "", seconds: float = SECONDS) -> Outcome:
-        folder = "/tmp/sandbox"  # noqa: S108 - in the guest
-        # The parentheses keep the last command from replacing the shell, whose
-        # status tells a signal from an exit.
-        done = guest.run(
-            f"rm -rf {folder} && mkdir {folder} && cd {folder} && (\n{text}\n); exit $?",
-            Deadline.after(seconds, f"end of {text!r}"),
-            env={"RUN": run},
-        )
-        return Outcome(done.exit_status, done.stdout, done.stderr)
-
-    return run
-
-
-@pytest.fixture
-def plain(guest_context: Guest, lab: DuneLab) -> Plain:
-    """The path in the guest of a program of tests/plain, pushed when first asked for."""
-
-    def path(name: str) -> str:
-        program = f"plain/{name}"
-        push_once(guest_context, {program: lab.program(program)})
-        return f"{GUEST_FOLDER}/{program}"
-
-    return path
 
 
 SAME = {
@@ -194,15 +142,15 @@ getpriority = "deny EINVAL"
 sync = "kill"
 
 [[file]]
-path = "/tmp/sandbox/secret"
+path = "/tmp/shell/secret"
 deny = ["read", "write", "exec"]
 
 [[file]]
-path = "/tmp/sandbox/**"
+path = "/tmp/shell/**"
 allow = ["read", "write"]
 
 [[file]]
-path = "/tmp/sandbox/**"
+path = "/tmp/shell/**"
 deny = ["exec"]
 
 [[file]]
@@ -233,15 +181,15 @@ def under(policy: str, text: str) -> str:
     ("text", "status", "stdout", "stderr"),
     [
         ("cat open; echo x >new; cat new", 0, "plain\nx\n", ""),
-        ("cat secret", 1, "", "reading /tmp/sandbox/secret: denied by policy:6"),
-        ("cat link", 1, "", "reading /tmp/sandbox/secret: denied by policy:6"),
+        ("cat secret", 1, "", "reading /tmp/shell/secret: denied by policy:6"),
+        ("cat link", 1, "", "reading /tmp/shell/secret: denied by policy:6"),
         ("cat d/../secret", 1, "", "secret: denied by policy:6"),
-        ("cat /tmp/sandbox//./secret", 1, "", "secret: denied by policy:6"),
+        ("cat /tmp/shell//./secret", 1, "", "secret: denied by policy:6"),
         ("cd d; cat ../secret", 1, "", "secret: denied by policy:6"),
-        ("mv secret other; cat other", 1, "", "writing /tmp/sandbox/secret: denied by policy:6"),
+        ("mv secret other; cat other", 1, "", "writing /tmp/shell/secret: denied by policy:6"),
         ("ln secret other; cat other", 1, "", "secret: denied by policy:6"),
         ("ln -s secret l2; cat l2", 1, "", "secret: denied by policy:6"),
-        ("unlink secret; exit 9", 9, "", "writing /tmp/sandbox/secret: denied by policy:6"),
+        ("unlink secret; exit 9", 9, "", "writing /tmp/shell/secret: denied by policy:6"),
         ("echo x >/etc/new", 1, "", "writing /etc/new: denied, for no rule of policy names it"),
         ("cp /bin/busybox b; ./b true", 126, "", "executing"),
         ("sync", 159, "", "system call sync: killed by policy:4"),
@@ -264,7 +212,7 @@ def test_policy(shell: Shell, text: str, status: int, stdout: str, stderr: str) 
 def test_default_policy(shell: Shell) -> None:
     """A read-only system, /tmp, no network."""
     done = shell(
-        "dune-sandbox sh -c 'echo a >/tmp/sandbox/x; cat /tmp/sandbox/x /etc/hostname >/dev/null; "
+        "dune-sandbox sh -c 'echo a >/tmp/shell/x; cat /tmp/shell/x /etc/hostname >/dev/null; "
         "echo b >/etc/x; rm /etc/passwd; wget -q http://10.0.2.2/; test -e /etc/passwd'"
     )
     assert done.status == 0
@@ -281,16 +229,16 @@ def test_learn(shell: Shell) -> None:
         "dune-sandbox --policy p sh -c 'cat other; echo x >in'"
     )
     assert done.stdout == "a\nb\na\nb\n", done.stderr
-    assert 'path = "/tmp/sandbox/in"\nbelow = false\nallow = ["read"]' in done.stderr
-    assert "reading /tmp/sandbox/other: denied" in done.stderr
-    assert "writing /tmp/sandbox/in: denied" in done.stderr
+    assert 'path = "/tmp/shell/in"\nbelow = false\nallow = ["read"]' in done.stderr
+    assert "reading /tmp/shell/other: denied" in done.stderr
+    assert "writing /tmp/shell/in: denied" in done.stderr
     assert 'path = "/proc/self/exe"' in done.stderr
     assert "reading /proc/" not in done.stderr
 
 
 def test_explain(shell: Shell) -> None:
     done = shell(under(POLICY, "cat open").replace("--policy", "--explain --policy"))
-    assert "reading /tmp/sandbox/open: allowed by policy:10" in done.stderr
+    assert "reading /tmp/shell/open: allowed by policy:10" in done.stderr
 
 
 # Text, and what is said about which line of it.
