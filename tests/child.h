@@ -81,6 +81,40 @@ __attribute__((unused)) static int child_wait(struct child *c)
 	return status;
 }
 
+/*
+ * What a child that the test forks itself waits at, so that it cannot have
+ * ended before its parent has seen what it waits for; made before the fork.
+ */
+struct child_gate {
+	int end[2];
+};
+
+__attribute__((unused)) static struct child_gate child_gate(void)
+{
+	struct child_gate g;
+
+	if (pipe(g.end))
+		ktap_bail("pipe: %s", strerror(errno));
+	return g;
+}
+
+/* In the child; returns once the parent has opened the gate or is gone. */
+__attribute__((unused)) static void child_at_gate(struct child_gate g)
+{
+	char byte;
+
+	close(g.end[1]);
+	while (read(g.end[0], &byte, 1) < 0 && errno == EINTR)
+		;
+	close(g.end[0]);
+}
+
+__attribute__((unused)) static void child_open_gate(struct child_gate g)
+{
+	close(g.end[0]);
+	close(g.end[1]);
+}
+
 /* A wait status in words, for diagnostics; the buffer is static. */
 __attribute__((unused)) static const char *child_status(int status)
 {

@@ -199,19 +199,24 @@ static bool children(long nr)
 static bool sleep_through_stop(void)
 {
 	struct { int32_t sec, nsec; } *ts = (void *)low;
+	struct child_gate gate = child_gate();
 	pid_t pid = fork();
 	double start = child_now();
+	bool slept;
 	int status;
 
 	if (pid == 0) {
 		ts->sec = 0;
 		ts->nsec = 400000000;
-		_exit(INT80(I386_nanosleep, ts, 0) == 0 && child_now() - start >= 0.4 ? 0 : 1);
+		slept = INT80(I386_nanosleep, ts, 0) == 0 && child_now() - start >= 0.4;
+		child_at_gate(gate);
+		_exit(slept ? 0 : 1);
 	}
 	usleep(100000);
 	kill(pid, SIGSTOP);
 	waitpid(pid, &status, WUNTRACED);
 	kill(pid, SIGCONT);
+	child_open_gate(gate);
 	return wait_status(pid) == 0;
 }
 

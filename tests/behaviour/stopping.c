@@ -261,6 +261,8 @@ static void handled(void)
 }
 
 /* A sleep that is stopped lasts as long as it was to. */
+static struct child_gate awake;
+
 static void long_sleep(void)
 {
 	struct timespec ts = { 0, 400000000 };
@@ -269,6 +271,7 @@ static void long_sleep(void)
 	shared->beats[0] = 3;
 	shared->eintr = nanosleep(&ts, NULL) != 0;
 	shared->slept_ms = (int)((child_now() - from) * 1000);
+	child_at_gate(awake);
 }
 
 static void handlers(void)
@@ -287,6 +290,7 @@ static void handlers(void)
 	kill(pid, SIGKILL);
 	ktap_ok(ok && waits(pid, 0, SIGKILL), "a handler of SIGTSTP that stops itself, one of SIGCONT");
 
+	awake = child_gate();
 	pid = start(long_sleep);
 	while (!shared->beats[0])
 		sched_yield();
@@ -295,7 +299,9 @@ static void handlers(void)
 	ok = waits(pid, WUNTRACED, STATUS_STOPPED(SIGSTOP));
 	usleep(100000);
 	kill(pid, SIGCONT);
-	ok = ok && waits(pid, WCONTINUED, STATUS_CONTINUED) && waits(pid, 0, 0);
+	ok = ok && waits(pid, WCONTINUED, STATUS_CONTINUED);
+	child_open_gate(awake);
+	ok = waits(pid, 0, 0) && ok;
 	ktap_ok(ok && !shared->eintr && shared->slept_ms >= 400, "a stopped sleep is resumed (%d ms)",
 		shared->slept_ms);
 }

@@ -168,8 +168,19 @@ static int child_of_child(int how)
 	if (pid == 0) {
 		if (how == 1)
 			kill(getpid(), SIGTERM);
-		if (how == 2)
-			raise(SIGSTOP);
+		_exit(7);
+	}
+	return pid;
+}
+
+/* It ends once the gate is open: of a child that has ended, nobody is told that it went on. */
+static int child_that_stops(struct child_gate gate)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		raise(SIGSTOP);
+		child_at_gate(gate);
 		_exit(7);
 	}
 	return pid;
@@ -178,6 +189,7 @@ static int child_of_child(int how)
 static int waits(void *arg)
 {
 	siginfo_t info;
+	struct child_gate gate = child_gate();
 	struct rusage usage;
 	pid_t pid;
 	int status;
@@ -190,10 +202,11 @@ static int waits(void *arg)
 	pid = child_of_child(1);
 	CHECK(waitid(P_ALL, 0, &info, WEXITED) == 0);
 	CHECK(info.si_pid == pid && info.si_code == CLD_KILLED && info.si_status == SIGTERM);
-	pid = child_of_child(2);
+	pid = child_that_stops(gate);
 	CHECK(waitid(P_PID, (id_t)pid, &info, WSTOPPED) == 0);
 	CHECK(info.si_code == CLD_STOPPED && info.si_status == SIGSTOP);
 	CHECK(kill(pid, SIGCONT) == 0 && waitid(P_PID, (id_t)pid, &info, WCONTINUED) == 0);
+	child_open_gate(gate);
 	CHECK(info.si_code == CLD_CONTINUED && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
 	CHECK(waitid(P_ALL, 0, &info, WEXITED) == -1 && errno == ECHILD);
 	CHECK(waitpid(-1, &status, WNOHANG) == -1 && errno == ECHILD);
