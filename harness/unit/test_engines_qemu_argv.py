@@ -11,11 +11,13 @@ import pytest
 from machine_fakes import fake_spec, with_disk
 
 from dunelab.engines.qemu_argv import (
+    NO_BMI2,
     Wiring,
     guest_parameters,
     qemu_argv,
     shell_text,
     state_key,
+    with_cpu_model,
 )
 from dunelab.errors import UsageError
 from dunelab.spec import Cell, EngineName, MachineSpec, Vendor
@@ -42,6 +44,14 @@ def argv(spec: MachineSpec, **more: object) -> list[str]:
 
 def test_tcg_golden() -> None:
     assert argv(SPEC) == shlex.split(GOLDEN_TCG)
+
+
+def test_the_cpu_is_named_as_the_version_needs_it() -> None:
+    assert with_cpu_model(SPEC, "7.2.22 (Debian)").cpu_model == "max"
+    assert with_cpu_model(SPEC, "5.2.0 (Debian)").cpu_model == NO_BMI2
+    assert with_cpu_model(KVM, "5.2.0").cpu_model == "host"
+    named = dataclasses.replace(SPEC, cpu_model="qemu64")
+    assert with_cpu_model(named, "5.2.0").cpu_model == "qemu64"
 
 
 def test_kvm_differs_in_accelerator_and_cpu_only() -> None:

@@ -7,16 +7,17 @@ import pytest
 
 from dunelab.deadline import Deadline
 from dunelab.dune.guest import ModuleRefused, last_check, load_module, unload_module
-from dunelab.errors import InfrastructureError
-from dunelab.spec import CommandResult
+from dunelab.errors import EngineUnavailable, InfrastructureError
+from dunelab.spec import CommandResult, EngineFacts, EngineName, Unit, Vendor
 
 
 class Guest:
     """Answers every command with one status, and dmesg with text."""
 
-    def __init__(self, status: int, stderr: str = "") -> None:
+    def __init__(self, status: int, stderr: str = "", qemu: str = "QEMU 7.2.0") -> None:
         self.status = status
         self.stderr = stderr
+        self.facts = EngineFacts(EngineName.TCG, "tcg", qemu, Vendor.AMD, "max", Unit.TICKS)
         self.commands: list[str] = []
 
     def run(self, command: str, deadline: Deadline) -> CommandResult:
@@ -48,6 +49,16 @@ def test_a_missing_module_is_the_benchs_fault() -> None:
 def test_a_module_without_its_device() -> None:
     with pytest.raises(ModuleRefused, match="no /dev/dune"):
         load_module(Guest(97))
+
+
+def test_an_emulator_that_cannot_is_not_asked_to() -> None:
+    for version in ("QEMU 5.2.0 (Debian 1:5.2)", "QEMU 4.2.1"):
+        guest = Guest(0, qemu=version)
+        with pytest.raises(EngineUnavailable, match="second stage") as caught:
+            load_module(guest)
+        assert not guest.commands
+        assert "dunelab build --qemu" in str(caught.value)
+    load_module(Guest(0, qemu="QEMU 10.0.2"))
 
 
 def test_an_unload_while_in_use() -> None:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from dunelab.deadline import Deadline
-from dunelab.errors import DunelabError, InfrastructureError
-from dunelab.spec import CommandResult
+from dunelab.errors import DunelabError, EngineUnavailable, InfrastructureError
+from dunelab.spec import CommandResult, EngineFacts, EngineName
 
 MODULE = "dune"
 MODULE_PATH = "/lib/modules/$(uname -r)/dune.ko"
@@ -24,6 +25,9 @@ _TAIL_LINES = 25
 class Guest(Protocol):
     """What is needed of a ``dunelab.machine.machine.Machine``."""
 
+    @property
+    def facts(self) -> EngineFacts: ...
+
     def run(self, command: str, deadline: Deadline) -> CommandResult: ...
 
 
@@ -31,8 +35,27 @@ class ModuleRefused(DunelabError):
     """The kernel would not load or unload the module; the text says what it logged."""
 
 
+def check_emulator(facts: EngineFacts) -> None:
+    """Refuse the QEMU whose second stage does not work: docs/engines.md says how.
+
+    Its guests boot, and other modules than dune.ko can be tested on it.
+    """
+    version = re.match(r"QEMU (\d+)\.", facts.version)
+    if facts.engine is EngineName.TCG and version and int(version[1]) < 6:
+        raise EngineUnavailable(
+            f"{facts.version} cannot execute a Dune process: its second stage of page tables has "
+            "four levels whatever the kernel has, and a page in it that is not executable ends "
+            "the emulator (docs/engines.md)",
+            next_command="dunelab build --qemu bookworm, and DUNELAB_QEMU=what it prints",
+        )
+
+
 def load_module(machine: Guest, parameters: str = "") -> None:
-    """Load dune.ko, unless it is loaded; returns when /dev/dune is there."""
+    """Load dune.ko, unless it is loaded; returns when /dev/dune is there.
+
+    Raises EngineUnavailable on an emulator that cannot execute a Dune process.
+    """
+    check_emulator(machine.facts)
     status = machine.run(
         f"grep -q '^{MODULE} ' /proc/modules && exit 0\n"
         f"[ -e {MODULE_PATH} ] || exit 99\n"

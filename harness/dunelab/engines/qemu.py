@@ -23,6 +23,7 @@ from dunelab.engines.qemu_argv import (
     qemu_argv,
     shell_text,
     state_key,
+    with_cpu_model,
 )
 from dunelab.engines.qmp import QmpSession
 from dunelab.errors import DeadlineExpired, EngineUnavailable
@@ -74,12 +75,15 @@ def command_line(spec: MachineSpec) -> str:
     """What ``start`` would run, with the console on the terminal."""
     cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
     binary = os.environ.get(VARIABLE) or BINARY
+    if found := find_binary():
+        spec = with_cpu_model(spec, qemu_version(found))
     return shell_text(qemu_argv(spec, cmdline=cmdline, wiring=Wiring(), binary=binary))
 
 
 def saved_state_key(spec: MachineSpec) -> str:
     """The digest a saved state of ``spec`` is filed under."""
     version = qemu_version(require_binary(spec.cell.engine))
+    spec = with_cpu_model(spec, version)
     cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
     return state_key(spec, cmdline=cmdline, version=version)
 
@@ -194,6 +198,7 @@ def start_qemu(
 ) -> QemuInstance:
     """Start QEMU for ``spec`` and read back what it really is."""
     binary = require_binary(spec.cell.engine)
+    spec = with_cpu_model(spec, qemu_version(binary))
     cmdline = kernel_cmdline(spec.cell.engine, guest_parameters(spec))
     spec.workdir.mkdir(parents=True, exist_ok=True)
     log = spec.workdir / "qemu.log"

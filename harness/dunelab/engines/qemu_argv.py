@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dunelab.engines.base import GUEST_ADDRESS, GUEST_SSH_PORT, require_driver
@@ -18,6 +18,13 @@ from dunelab.errors import UsageError
 from dunelab.spec import EngineName, MachineSpec
 
 DEFAULT_CPU = {EngineName.TCG: "max", EngineName.KVM: "host"}
+
+NO_BMI2 = "max,-bmi2"
+"""The usual CPU of a QEMU before 6, whose BMI2 decompresses a zstd kernel wrongly.
+
+Debian's kernels from 6.12 on are such: the machine resets before its console says
+anything.  zstd takes its plain code on a CPU without BMI2.
+"""
 
 NETWORK_DRIVER = "virtio_net"
 
@@ -94,6 +101,14 @@ def cpu_model(spec: MachineSpec) -> str:
     """What is asked for, else what the kernel needs, else the engine's usual one."""
     on_tcg = spec.image.tcg_cpu if spec.cell.engine is EngineName.TCG else None
     return spec.cpu_model or on_tcg or DEFAULT_CPU[spec.cell.engine]
+
+
+def with_cpu_model(spec: MachineSpec, version: str) -> MachineSpec:
+    """``spec`` with its CPU model named, as QEMU ``version`` ("5.2.0 (...)") needs it."""
+    model = cpu_model(spec)
+    if model == DEFAULT_CPU[EngineName.TCG] and int(version.split(".", 1)[0]) < 6:
+        model = NO_BMI2
+    return replace(spec, cpu_model=model)
 
 
 def has_spare_cpu(spec: MachineSpec) -> bool:
