@@ -70,6 +70,7 @@ class GuestImage:
     ``disk`` is the read-only root of the full kind.
     ``drivers`` are the network drivers that the kernel has, of those guest.toml names.
     ``tcg_cpu`` is QEMU's CPU on tcg, where the usual one does not do.
+    ``append_on`` are kernel parameters, each with the CPU model on which it is needed.
     ``extra_mib`` is what its kernel needs on top of the usual memory.
     ``digest`` covers every byte that can change the guest's behaviour.
     """
@@ -86,6 +87,7 @@ class GuestImage:
     disk: Path | None = None
     drivers: tuple[str, ...] = ("e1000", "virtio_net")
     tcg_cpu: str | None = None
+    append_on: tuple[tuple[str, str], ...] = ()
     extra_mib: int = 0
 
     @property
@@ -107,6 +109,12 @@ class MachineSpec:
     icount: bool = False
     append: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The kernel's: what it needs on this CPU model, then the machine's own."""
+        needed = (word for model, word in self.image.append_on if model == self.cpu_model)
+        return (*needed, *self.append)
 
 
 @dataclass(frozen=True)

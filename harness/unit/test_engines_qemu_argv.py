@@ -54,6 +54,15 @@ def test_the_cpu_is_named_as_the_version_needs_it() -> None:
     assert with_cpu_model(named, "5.2.0").cpu_model == "qemu64"
 
 
+def test_a_parameter_for_one_model_of_cpu() -> None:
+    needy = dataclasses.replace(SPEC.image, append_on=(("tigerlake", "its=off"),))
+    spec = dataclasses.replace(SPEC, cpus=1, image=needy, append=("quiet",))
+    assert guest_parameters(spec) == ("quiet",)
+    assert guest_parameters(dataclasses.replace(spec, cpu_model="max")) == ("quiet",)
+    on_it = dataclasses.replace(spec, cpu_model="tigerlake")
+    assert guest_parameters(on_it) == ("its=off", "quiet")
+
+
 def test_kvm_differs_in_accelerator_and_cpu_only() -> None:
     expected = GOLDEN_TCG.replace("tcg-amd", "kvm-intel").replace("tcg,thread=multi", "kvm")
     expected = expected.replace("-cpu max", "-cpu host").replace("-smp 3", "-smp 2")

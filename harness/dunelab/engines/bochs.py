@@ -209,7 +209,7 @@ class BochsEngine:
             return instance
 
     def _files(self, spec: MachineSpec, build: BochsBinary, console: Path) -> BochsFiles:
-        cmdline = kernel_cmdline(self.name, spec.append)
+        cmdline = kernel_cmdline(self.name, spec.parameters)
         return BochsFiles(
             iso=self._iso(spec.image, cmdline),
             share=build.share,

@@ -118,7 +118,7 @@ def has_spare_cpu(spec: MachineSpec) -> bool:
 
 def guest_parameters(spec: MachineSpec) -> tuple[str, ...]:
     """The spec's own kernel parameters, after those its machine needs."""
-    return (*((SPARE_CPU,) if has_spare_cpu(spec) else ()), *spec.append)
+    return (*((SPARE_CPU,) if has_spare_cpu(spec) else ()), *spec.parameters)
 
 
 def _accelerator(spec: MachineSpec) -> list[str]:

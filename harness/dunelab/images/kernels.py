@@ -31,6 +31,8 @@ class KernelEntry:
     release: str | None
     # QEMU's CPU where the usual one does not do.
     tcg_cpu: str | None = None
+    # Kernel parameters, each with the CPU model on which it is needed.
+    append_on: tuple[tuple[str, str], ...] = ()
     # What a guest needs on top of the usual memory.
     memory_mib: int = 0
 
@@ -99,6 +101,8 @@ def _entries(table: Table) -> list[KernelEntry]:
     series = table.text("series") if table.has("series") else None
     release = table.text("release") if table.has("release") else None
     tcg_cpu = table.text("tcg_cpu") if table.has("tcg_cpu") else None
+    appended = table.tables("append_on") if table.has("append_on") else []
+    append_on = tuple(_append_on(item) for item in appended)
     table.done()
     if not _ID.match(name):
         raise UsageError(f"{table.where}: id '{name}' may hold a-z, 0-9, '.', '+', '-' only")
@@ -107,9 +111,15 @@ def _entries(table: Table) -> list[KernelEntry]:
     if not flavours:
         raise UsageError(f"{table.where}: 'flavours' names no flavour")
     return [
-        KernelEntry(flavour_id(name, flavour), suite, flavour, series, release, tcg_cpu)
+        KernelEntry(flavour_id(name, flavour), suite, flavour, series, release, tcg_cpu, append_on)
         for flavour in flavours
     ]
+
+
+def _append_on(table: Table) -> tuple[str, str]:
+    found = (table.text("cpu"), table.text("word"))
+    table.done()
+    return found
 
 
 def flavour_id(name: str, flavour: str) -> str:

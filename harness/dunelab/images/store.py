@@ -301,6 +301,7 @@ class Store:
             disk=disk.path if disk else None,
             drivers=drivers_of(kernel, self._guest_recipe.network_modules),
             tcg_cpu=entry.tcg_cpu,
+            append_on=entry.append_on,
             extra_mib=entry.memory_mib,
         )
 
