@@ -238,7 +238,10 @@ class Store:
 
     def module(self, kernel_id: str | None = None, source: Path | None = None) -> ModuleBuild:
         """The module under test (or another source folder) built for a kernel."""
-        kernel = self.kernel(kernel_id)
+        return self.module_for(self.kernel(kernel_id), source)
+
+    def module_for(self, kernel: Kernel, source: Path | None = None) -> ModuleBuild:
+        """The same for a kernel that is at hand; threads may build at once once ``builder`` is."""
         folder = source or self.module_source
         return build_module(self.cache, self.builder, kernel, folder, self._progress)
 
