@@ -54,6 +54,38 @@ __attribute__((unused)) static struct user_regs_struct tracer_regs(pid_t pid)
 	return regs;
 }
 
+/* ---- @n calls of the child at *@arg: batches for a bench --------------------- */
+
+/* The tracer reads the registers at the call and lets it pass: two stops. */
+__attribute__((unused)) static void tracer_forward(unsigned int n, void *arg)
+{
+	pid_t pid = *(pid_t *)arg;
+
+	for (unsigned int i = 0; i < n; i++) {
+		tracer_step(pid, PTRACE_SYSCALL);
+		if (tracer_regs(pid).orig_rax != SYS_getpid)
+			ktap_bail("another call than getpid");
+		tracer_step(pid, PTRACE_SYSCALL);
+	}
+}
+
+/* The tracer reads the registers and says what the call gives, which is never made. */
+__attribute__((unused)) static void tracer_emulate(unsigned int n, void *arg)
+{
+	pid_t pid = *(pid_t *)arg;
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct user_regs_struct regs;
+
+		tracer_step(pid, PTRACE_SYSEMU);
+		regs = tracer_regs(pid);
+		if (regs.orig_rax != SYS_getpid)
+			ktap_bail("another call than getpid");
+		regs.rax = 1;
+		ptrace(PTRACE_SETREGS, pid, 0, &regs);
+	}
+}
+
 __attribute__((unused)) static void tracer_end(pid_t pid)
 {
 	kill(pid, SIGKILL);

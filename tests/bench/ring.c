@@ -82,36 +82,6 @@ static void natively(unsigned int n, void *arg)
 		syscall(SYS_getpid);
 }
 
-/* The tracer reads the registers at the call and lets it pass: two stops. */
-static void forward(unsigned int n, void *arg)
-{
-	pid_t pid = *(pid_t *)arg;
-
-	for (unsigned int i = 0; i < n; i++) {
-		tracer_step(pid, PTRACE_SYSCALL);
-		if (tracer_regs(pid).orig_rax != SYS_getpid)
-			ktap_bail("another call than getpid");
-		tracer_step(pid, PTRACE_SYSCALL);
-	}
-}
-
-/* The tracer reads the registers and says what the call gives, which is never made. */
-static void emulate(unsigned int n, void *arg)
-{
-	pid_t pid = *(pid_t *)arg;
-
-	for (unsigned int i = 0; i < n; i++) {
-		struct user_regs_struct regs;
-
-		tracer_step(pid, PTRACE_SYSEMU);
-		regs = tracer_regs(pid);
-		if (regs.orig_rax != SYS_getpid)
-			ktap_bail("another call than getpid");
-		regs.rax = 1;
-		ptrace(PTRACE_SETREGS, pid, 0, &regs);
-	}
-}
-
 static void traced(struct bench *b, void (*batch)(unsigned int, void *))
 {
 	pid_t pid = tracer_start();
@@ -128,8 +98,8 @@ int main(void)
 	ktap_plan(DUNE_TEST_ENTER + 5 + DUNE_TEST_LEAVE);
 	bench_pin();
 	bench_run(&native, natively, NULL, CALLS);
-	traced(&ptraced, forward);
-	traced(&emulated, emulate);
+	traced(&ptraced, tracer_forward);
+	traced(&emulated, tracer_emulate);
 	dune_test_enter();
 
 	dune_register_syscall_handler(on_nothing);
