@@ -220,6 +220,121 @@ def test_default_policy(shell: Shell) -> None:
         assert what in done.stderr
 
 
+# -- the network -------------------------------------------------------------------------
+
+NET = """
+[[net]]
+family = "inet"
+address = "127.0.0.0/8"
+port = 80
+allow = ["connect"]
+
+[[net]]
+family = "inet6"
+address = "::1"
+allow = ["connect", "bind"]
+
+[[net]]
+family = "unix"
+address = "/tmp/shell/ok*"
+allow = ["connect", "bind"]
+
+[network]
+default = "deny"
+"""
+
+# No IPv4 loopback, whatever it is called, and no servers for it; all else.
+NO_LOOPBACK = """
+[[net]]
+family = "inet"
+address = "127.0.0.0/8"
+deny = ["connect"]
+
+[[net]]
+family = "inet6"
+address = "::1"
+deny = ["connect"]
+
+[[net]]
+family = "inet"
+deny = ["bind"]
+
+[network]
+default = "allow"
+"""
+
+REFUSED = "Connection refused"  # by Linux: nobody listens there
+DENIED = "Permission denied"
+
+NETWORK = (
+    (NET, "connect inet 127.0.0.1 80", REFUSED),
+    (NET, "connect inet 127.9.9.9 80", REFUSED),
+    (NET, "connect inet 127.0.0.1 81", DENIED),
+    (NET, "connect inet 128.0.0.1 80", DENIED),
+    (NET, "connect inet 0.0.0.0 80", REFUSED),
+    (NET, "connect inet 0.0.0.0 81", DENIED),
+    (NET, "connect inet6 ::ffff:127.0.0.1 80", REFUSED),
+    (NET, "connect inet6 ::ffff:127.0.0.1 81", DENIED),
+    (NET, "connect inet6 ::ffff:10.0.2.2 80", DENIED),
+    (NET, "connect inet6 ::127.0.0.1 80", DENIED),
+    (NET, "connect inet6 ::1 9", REFUSED),
+    (NET, "connect inet6 ::2 9", DENIED),
+    (NET, "connect inet6 :: 9", REFUSED),
+    (NET, "sendto inet 127.0.0.1 80", "done"),
+    (NET, "sendto inet 127.0.0.1 81", DENIED),
+    (NET, "sendto inet6 ::ffff:127.0.0.1 80", "done"),
+    (NET, "sendto inet6 ::ffff:127.0.0.1 81", DENIED),
+    (NET, "sendmsg inet6 ::ffff:127.0.0.1 80", "done"),
+    (NET, "sendmsg inet6 ::ffff:127.0.0.1 81", DENIED),
+    (NET, "sendmmsg inet6 ::ffff:127.0.0.1 80", "done"),
+    (NET, "sendmmsg inet6 ::ffff:127.0.0.1 81", DENIED),
+    (NET, "sendto unspec 127.0.0.1 80", "done"),
+    (NET, "sendto unspec 127.0.0.1 81", DENIED),
+    (NET, "sendmsg unspec 127.0.0.1 81", DENIED),
+    (NET, "bind inet 127.0.0.1 80", DENIED),
+    (NET, "bind inet6 ::ffff:127.0.0.1 80", DENIED),
+    (NET, "bind inet6 ::1 4000", "done"),
+    (NET, "bind inet6 :: 4000", DENIED),
+    (NET, "bind unspec 0.0.0.0 4000", DENIED),
+    (NET, "listen inet 0.0.0.0 0", DENIED),
+    (NET, "connect netlink 0.0.0.0 0", f"socket: {DENIED}"),
+    (NET, "connect packet 0.0.0.0 0", f"socket: {DENIED}"),
+    (NET, "bind unix /tmp/shell/ok1 0", "done"),
+    (NET, "bind unix /tmp/shell/no 0", DENIED),
+    (NET, "bind unix @ok 0", DENIED),
+    (NET, "connect unix /tmp/shell/ok2 0", "No such file or directory"),
+    (NET, "connect unix /tmp/shell/oklink 0", DENIED),
+    (NO_LOOPBACK, "connect inet 127.0.0.1 80", DENIED),
+    (NO_LOOPBACK, "connect inet6 ::ffff:127.0.0.1 80", DENIED),
+    (NO_LOOPBACK, "connect inet 0.0.0.0 80", DENIED),
+    (NO_LOOPBACK, "connect inet6 ::ffff:0.0.0.0 80", DENIED),
+    (NO_LOOPBACK, "connect inet6 ::1 80", DENIED),
+    (NO_LOOPBACK, "connect inet6 :: 80", DENIED),
+    (NO_LOOPBACK, "sendto unspec 127.0.0.1 80", DENIED),
+    (NO_LOOPBACK, "bind unspec 0.0.0.0 4000", DENIED),
+    (NO_LOOPBACK, "bind inet6 ::ffff:0.0.0.0 4000", DENIED),
+    (NO_LOOPBACK, "listen inet 0.0.0.0 0", DENIED),
+    (NO_LOOPBACK, "listen inet6 :: 0", DENIED),
+    (NO_LOOPBACK, "bind inet6 :: 4000", DENIED),
+    (NO_LOOPBACK, "bind inet6 ::1 4000", "done"),
+)
+
+
+def test_network(shell: Shell, plain: Plain) -> None:
+    """Each address by the rule that it falls under, and what Linux does with the others."""
+    program = plain("sandbox_net")
+    text = ["ip link set lo up"]
+    for policy, words, _ in NETWORK:
+        name = "net" if policy is NET else "no_loopback"
+        text.append(
+            f"rm -f ok* no; : >no; ln -s no oklink; cat >{name} <<'END'\n{policy}\nEND\n"
+            f"dune-sandbox --quiet --policy {name} {program} {words} 2>&1"
+        )
+    done = shell("\n".join(text), seconds=300)
+    found = list(zip((words for _, words, _ in NETWORK), done.stdout.splitlines(), strict=True))
+    assert found == [(words, said) for _, words, said in NETWORK]
+
+
 def test_learn(shell: Shell) -> None:
     """What a run did is allowed by the policy that it makes, and nothing else is."""
     program = "sh -c 'cat in; echo b >out; cat out'"

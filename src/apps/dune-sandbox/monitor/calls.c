@@ -153,7 +153,7 @@ const struct call_spec call_specs[NR_CALLS] = {
 	FORWARD(socketpair, "...p"),
 	BY(bind, "fb.", network_call),
 	BY(connect, "fb.", network_call),
-	FORWARD(listen, "f."),
+	BY(listen, "f.", network_call),
 	FORWARD(accept, "fpp"),
 	FORWARD(accept4, "fpp."),
 	FORWARD(getsockname, "fpp"),

@@ -302,7 +302,7 @@ long policy_socket(uint64_t family);
 
 /* network.c */
 struct address;
-long read_address(struct address *to, uint64_t from, uint64_t len, uint32_t right);
+long read_address(struct address *to, uint64_t from, uint64_t len, uint64_t nr);
 void drop_address(struct address *a);
 long network_call(struct call *call, struct dune_tf *tf);
 

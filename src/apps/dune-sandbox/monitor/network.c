@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <netinet/in.h>
 #include <sys/un.h>
 
 #include "address.h"
@@ -71,9 +72,84 @@ static long hold_socket(struct address *a, uint32_t right)
 	return 0;
 }
 
-/* 0: *to is a copy that may be used, to be given to drop_address() after the call. */
-long read_address(struct address *to, uint64_t from, uint64_t len, uint32_t right)
+/* ---- what Linux takes for what ------------------------------------------------------ */
+
+#define IN6_SIZE	24	/* without the scope: SIN6_LEN_RFC2133 */
+
+/* The last four bytes of an IPv6 address whose others are those of @head. */
+static uint8_t *tail_behind(struct sockaddr_in6 *in6, const uint8_t head[12])
 {
+	uint8_t *a = (uint8_t *)&in6->sin6_addr;
+
+	for (int i = 0; i < 12; i++)
+		if (a[i] != head[i])
+			return NULL;
+	return a + 12;
+}
+
+static bool is_zero(const uint8_t *a)
+{
+	return a && !(a[0] | a[1] | a[2] | a[3]);
+}
+
+/*
+ * Who says 0.0.0.0 or :: gets the machine itself, and AF_UNSPEC is IPv4 to bind() and to
+ * datagrams.  Rules are about what is meant; so that Linux means the same, the copy says it.
+ */
+static void say_what_is_meant(struct sockaddr_storage *is, uint64_t len, uint64_t nr)
+{
+	static const uint8_t plain[12], mapped[12] = { [10] = 0xff, [11] = 0xff };
+	struct sockaddr_in *in = (void *)is;
+	struct sockaddr_in6 *in6 = (void *)is;
+	uint8_t *tail;
+
+	if (is->ss_family == AF_UNSPEC && nr != SYS_connect && len >= sizeof(*in))
+		is->ss_family = AF_INET;
+	if (nr == SYS_bind)
+		return;
+	if (is->ss_family == AF_INET && len >= sizeof(*in) && !in->sin_addr.s_addr)
+		in->sin_addr.s_addr = __builtin_bswap32(INADDR_LOOPBACK);
+	if (is->ss_family != AF_INET6 || len < IN6_SIZE)
+		return;
+	tail = tail_behind(in6, plain);
+	if (is_zero(tail))
+		tail[3] = 1;
+	tail = tail_behind(in6, mapped);
+	if (is_zero(tail)) {
+		tail[0] = 127;
+		tail[3] = 1;
+	}
+}
+
+/* A server on :: is one for IPv4, too, unless an option says no, which may change. */
+static long bind_both(const struct sockaddr_storage *is, uint64_t len)
+{
+	static const uint8_t plain[12];
+	struct sockaddr_storage both = *is;
+	struct sockaddr_in *in = (void *)&both;
+	uint16_t port = ((struct sockaddr_in6 *)&both)->sin6_port;
+
+	if (both.ss_family != AF_INET6 || len < IN6_SIZE ||
+	    !is_zero(tail_behind((struct sockaddr_in6 *)&both, plain)))
+		return 0;
+	__builtin_memset(&both, 0, sizeof(both));
+	in->sin_family = AF_INET;
+	in->sin_port = port;
+	return policy_net(&both, sizeof(*in), NET_BIND);
+}
+
+static long may_bind(const struct sockaddr_storage *is, uint64_t len)
+{
+	long ret = policy_net(is, len, NET_BIND);
+
+	return ret ? ret : bind_both(is, len);
+}
+
+/* 0: *to is a copy that may be used, to be given to drop_address() after the call. */
+long read_address(struct address *to, uint64_t from, uint64_t len, uint64_t nr)
+{
+	uint32_t right = nr == SYS_bind ? NET_BIND : NET_CONNECT;
+
 	__builtin_memset(to, 0, sizeof(*to));
 	to->held = -1;
 	if (len > sizeof(to->is))
@@ -89,7 +165,33 @@ long read_address(struct address *to, uint64_t from, uint64_t len, uint32_t righ
 			to->held = -1;
 		return ret;
 	}
-	return policy_net(&to->is, len, right);
+	if (!policy.has_net)
+		return 0;
+	say_what_is_meant(&to->is, len, nr);
+	return right == NET_BIND ? may_bind(&to->is, len) : policy_net(&to->is, len, right);
+}
+
+/* Without bind() Linux chooses a port. */
+static long listen_call(struct call *call)
+{
+	struct sockaddr_storage is = { 0 };
+	uint32_t len = sizeof(is);
+	long own, ret;
+
+	if (!policy.has_net)
+		return make_call(call);
+	own = duplicate_held((int)call->arg[0]);	/* what is asked is what listens */
+	if (failed(own))
+		return own;
+	ret = sys3(SYS_getsockname, own, &is, &len);
+	if (!ret && (is.ss_family == AF_INET || is.ss_family == AF_INET6) &&
+	    !((struct sockaddr_in *)&is)->sin_port)
+		ret = may_bind(&is, len);
+	call->arg[0] = (uint64_t)own;
+	if (!ret)
+		ret = make_call(call);
+	release(own);
+	return ret;
 }
 
 long network_call(struct call *call, struct dune_tf *tf)
@@ -104,10 +206,11 @@ long network_call(struct call *call, struct dune_tf *tf)
 		ret = policy_socket(call->arg[0]);
 		return ret ? ret : make_call(call);
 	}
+	if (call->nr == SYS_listen)
+		return listen_call(call);
 	if (sends && !call->arg[4])
 		return make_call(call);
-	ret = read_address(&a, call->arg[at], (uint32_t)call->arg[at + 1],
-			   call->nr == SYS_bind ? NET_BIND : NET_CONNECT);
+	ret = read_address(&a, call->arg[at], (uint32_t)call->arg[at + 1], call->nr);
 	if (ret)
 		return ret;
 	call->arg[at] = (uint64_t)&a.is;

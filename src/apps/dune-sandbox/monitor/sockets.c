@@ -167,7 +167,7 @@ static long one_message(struct call *call)
 	long ret = read_message(&m, user, call->nr == SYS_sendmsg);
 
 	if (!ret && call->nr == SYS_sendmsg && m.hdr.msg_name) {
-		ret = read_address(&to, (uint64_t)m.hdr.msg_name, m.hdr.msg_namelen, NET_CONNECT);
+		ret = read_address(&to, (uint64_t)m.hdr.msg_name, m.hdr.msg_namelen, call->nr);
 		m.hdr.msg_name = &to.is;
 		m.hdr.msg_namelen = (socklen_t)to.len;
 	}
