@@ -102,6 +102,12 @@ long open_call(struct call *call, struct dune_tf *tf)
 		return -EBADF;
 	if (how.resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT))
 		return -ENOSYS;		/* as on a kernel without openat2(): callers cope */
+	/* Nothing to be decided about, and most paths have no link: one call says so. */
+	if (!policy.has_files && path_is_plain(path)) {
+		ret = path_open(path, &how);
+		if (ret != -ELOOP)
+			return ret;
+	}
 	ret = path_resolve(full, dir, path, &how);
 	if (ret == 0)
 		ret = policy_file(full, rights_of(how.flags));

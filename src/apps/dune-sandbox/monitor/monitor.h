@@ -264,6 +264,7 @@ long ioctl_call(struct call *call, struct dune_tf *tf);
 /* paths.c */
 struct open_how;
 long path_resolve(char out[PATH_SIZE], int dir, const char *path, const struct open_how *how);
+bool path_is_plain(const char *path);
 long path_check(const char *path, uint64_t flags);
 long path_open(const char *path, const struct open_how *how);
 long path_reopen(const char *path, const struct open_how *how);

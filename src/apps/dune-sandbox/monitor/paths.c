@@ -100,6 +100,20 @@ refuse:
 	return -EACCES;
 }
 
+/*
+ * Does @path lead where it says, unless there is a link in it?  Of /proc it matters what a link
+ * there stands for.
+ */
+bool path_is_plain(const char *path)
+{
+	if (*path != '/' || inside_proc(path))
+		return false;
+	for (; *path; path++)
+		if (*path == '/' && (path[1] == '/' || path[1] == '.'))
+			return false;
+	return true;
+}
+
 /* ---- whole paths --------------------------------------------------------------- */
 
 static void put_link(char *to, const char *head, uint32_t n)
