@@ -8,6 +8,8 @@ tests/plain, which fail where there is no monitor.
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from guest_shell import Plain, Shell
 
@@ -210,14 +212,57 @@ def test_policy(shell: Shell, text: str, status: int, stdout: str, stderr: str) 
 
 
 def test_default_policy(shell: Shell) -> None:
-    """A read-only system, /tmp, no network."""
+    """A read-only system, a /tmp of its own, no network."""
     done = shell(
-        "dune-sandbox sh -c 'echo a >/tmp/shell/x; cat /tmp/shell/x /etc/hostname >/dev/null; "
+        "dune-sandbox sh -c 'echo a >/tmp/x; cat /tmp/x /etc/hostname >/dev/null; "
         "echo b >/etc/x; rm /etc/passwd; wget -q http://10.0.2.2/; test -e /etc/passwd'"
     )
     assert done.status == 0
     for what in ("writing /etc/x: denied", "writing /etc/passwd: denied", "socket of a family"):
         assert what in done.stderr
+
+
+@pytest.mark.parametrize(("user", "uid"), [("root", 0), ("nobody", 65534)])
+def test_private_tmp(shell: Shell, user: str, uid: int) -> None:
+    """What is in /tmp inside is not there outside, and the reverse, by any name.
+
+    An ordinary user has it by a namespace, and no capability in it.
+    """
+    inside = (
+        "pwd; b=/bin/busybox; $b ls -A /tmp; $b cat secret /tmp/shell/secret "
+        "/proc/1/root/tmp/shell/secret /proc/1/cwd/tmp/shell/secret; echo in >/tmp/sandbox.x; "
+        "$b cat /tmp/sandbox.x; $b id -u; $b grep -c '^Cap[A-Z][a-z]*:.0*$' /proc/self/status; "
+        "$b umount /tmp"
+    )
+    done = shell(
+        f"chmod 755 . && echo outside >secret && export INSIDE={shlex.quote(inside)} && "
+        f"su -s /bin/sh {user} -c 'dune-sandbox sh -c \"$INSIDE\"'; test -e /tmp/sandbox.x || "
+        "echo gone; cat secret"
+    )
+    # Inheritable, permitted, effective, bounding, ambient: those that are empty.
+    empty = 2 if user == "root" else 5
+    expected = ["/tmp", "in", str(uid), str(empty), "gone", "outside"]  # noqa: S108
+    assert done.stdout.splitlines() == expected, done.stderr
+    assert "umount2 was refused" in done.stderr
+
+
+def test_private_tmp_can_be_left_out(shell: Shell) -> None:
+    text = (
+        'printf \'[[file]]\npath = "/**"\nallow = ["read", "write", "exec"]\n'
+        "[tmp]\nprivate = %s\n' {} >p; dune-sandbox --policy p sh -c 'test -e /tmp/shell/p'"
+    )
+    assert shell(text.format("false")).status == 0
+    assert shell(text.format("true")).status == 1
+
+
+def test_private_tmp_that_the_kernel_forbids(shell: Shell) -> None:
+    limit = "/proc/sys/user/max_user_namespaces"
+    done = shell(
+        f"old=$(cat {limit}); echo 0 >{limit}; su -s /bin/sh nobody -c 'dune-sandbox true'; "
+        f"status=$?; echo $old >{limit}; exit $status"
+    )
+    assert done.status == 125
+    assert "the default policy:25: a private /tmp: unshare: No space left" in done.stderr
 
 
 # -- the network -------------------------------------------------------------------------
@@ -359,8 +404,8 @@ def test_explain(shell: Shell) -> None:
 # Text, and what is said about which line of it.
 WRONG = (
     ('[calls]\nnosuch = "allow"', 2, "no such system call"),
-    ('[calls]\nread = "maybe"', 2, "a verdict is allow, log, kill, deny"),
     ('[calls]\nread = "ask"', 2, "ask is not offered"),
+    ('[calls]\nread = "maybe"', 2, "a verdict is allow, log, kill, deny"),
     ("[nosuch]", 1, "a table that is not known"),
     ('\n\n[[file]]\npath = "tmp"', 4, "a path begins with /"),
     ('[[file]]\nallow = ["read"]\n\n[limits]', 4, "the rule before has no path"),
@@ -369,6 +414,9 @@ WRONG = (
     ('[limits]\nmemory = "1T"', 2, "a size is a number"),
     ('[calls]\nread = "deny', 2, "the string does not end in its line"),
     ('[calls]\nread = "deny" x', 2, "something behind the value"),
+    ("[tmp]\nprivate = true", 2, "a private /tmp needs rules for files"),
+    ("[tmp]\nsize = 1", 2, "only private = true or false stands in [tmp]"),
+    ("[tmp]\n[tmp]", 2, "the table is there already"),
     ("x = 1", 1, "a key before the first table"),
 )
 

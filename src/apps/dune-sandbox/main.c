@@ -311,10 +311,12 @@ int main(int argc, char **argv, char **envp)
 		make_policy(&o);
 		set_limits();
 	}
-	find_procs();
 	ret = command_find(&command, name, o.argv0, o.search, o.fd);
 	if (ret)
 		cannot_start(&command, name, ret);
+	if (!o.inside && policy.private_tmp)
+		private_tmp();
+	find_procs();
 	if (o.fd >= 0)
 		close(o.fd);
 	map_command(&command, name);

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define POLICY_VERSION	1
+#define POLICY_VERSION	2
 #define POLICY_CALLS	512
 #define MAX_FILE_RULES	256
 #define MAX_NET_RULES	64
@@ -65,6 +65,8 @@ struct policy {
 	uint32_t nr_files, nr_nets;
 	struct file_rule files[MAX_FILE_RULES];
 	struct net_rule nets[MAX_NET_RULES];
+	bool private_tmp;	/* a tmpfs on /tmp: private_tmp.c */
+	uint16_t private_tmp_line;
 	uint64_t memory, open_files, processes, cpu_seconds;	/* 0: no limit */
 	bool explain;
 };
@@ -72,6 +74,9 @@ struct policy {
 /* policy_read.c: fill *p; on failure a message "FILE:LINE: what" on standard error, -1. */
 int policy_read(struct policy *p, const char *path);
 int policy_default(struct policy *p);
+
+/* private_tmp.c: makes one, or ends the process with a message. */
+void private_tmp(void);
 
 /* toml.c: the part of TOML that policies are written in. */
 struct toml_value {

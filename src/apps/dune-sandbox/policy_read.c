@@ -26,16 +26,17 @@ static const char default_text[] =
 	"[[file]]\npath = \"/dev/pts/**\"\nallow = [\"write\"]\n"
 	"[[file]]\npath = \"/dev/shm/**\"\nallow = [\"write\"]\n"
 	"[[file]]\npath = \"/proc/**\"\nallow = [\"write\"]\n"
-	"[network]\ndefault = \"deny\"\n";
+	"[network]\ndefault = \"deny\"\n"
+	"[tmp]\nprivate = true\n";
 
-enum table { NOTHING, TOP, CALLS, FILES, NETWORK, NETS, LIMITS };
+enum table { NOTHING, TOP, CALLS, FILES, NETWORK, NETS, LIMITS, TMP };
 
 struct reading {
 	struct policy *p;
 	enum table in;
 	bool has_path, has_rights;	/* of the rule that is being read */
 	int rule_line;
-	bool seen[LIMITS + 1];
+	bool seen[TMP + 1];
 };
 
 static const struct { const char *name; int error; } errors[] = {
@@ -91,6 +92,7 @@ static const char *begins(void *arg, const char *table, bool array, int line)
 	static const struct { const char *name; bool array; enum table table; } tables[] = {
 		{ "calls", false, CALLS }, { "file", true, FILES }, { "network", false, NETWORK },
 		{ "net", true, NETS }, { "limits", false, LIMITS },
+		{ "tmp", false, TMP },
 	};
 	struct reading *r = arg;
 	const char *wrong = finish_rule(r);
@@ -121,7 +123,7 @@ static const char *begins(void *arg, const char *table, bool array, int line)
 		}
 		return NULL;
 	}
-	return "a table that is not known: calls, file, network, net, limits";
+	return "a table that is not known: calls, file, network, net, limits, tmp";
 }
 
 static const char *set_call(struct policy *p, const char *key, const struct toml_value *v,
@@ -269,6 +271,16 @@ static const char *set_net(struct reading *r, const char *key, const struct toml
 	return read_rights(v, rights, &n->rights);
 }
 
+static const char *set_tmp(struct policy *p, const char *key, const struct toml_value *v,
+			   int line)
+{
+	if (strcmp(key, "private") || v->kind != TOML_BOOL)
+		return "only private = true or false stands in [tmp]";
+	p->private_tmp = v->number;
+	p->private_tmp_line = (uint16_t)(line < 65535 ? line : 65535);
+	return NULL;
+}
+
 /* A number, or a string with K, M or G. */
 static const char *set_limit(struct policy *p, const char *key, const struct toml_value *v)
 {
@@ -311,6 +323,8 @@ static const char *sets(void *arg, const char *key, const struct toml_value *v, 
 		return set_net(r, key, v);
 	case LIMITS:
 		return set_limit(r->p, key, v);
+	case TMP:
+		return set_tmp(r->p, key, v, line);
 	case NETWORK:
 		if (strcmp(key, "default"))
 			return "only default stands in [network]; rules are [[net]]";
@@ -343,6 +357,11 @@ static int read_text(struct policy *p, char *text, const char *name)
 	if (!wrong && finish_rule(&r)) {
 		wrong = finish_rule(&r);
 		line = r.rule_line;
+	}
+	if (!wrong && p->private_tmp && !p->has_files) {
+		/* Without rules Linux follows links of /proc, which lead to others' /tmp. */
+		wrong = "a private /tmp needs rules for files";
+		line = p->private_tmp_line;
 	}
 	if (!wrong)
 		return 0;
