@@ -380,6 +380,82 @@ def test_network(shell: Shell, plain: Plain) -> None:
     assert found == [(words, said) for _, words, said in NETWORK]
 
 
+# -- asking ------------------------------------------------------------------------------
+
+ASK = """
+[[file]]
+path = "/tmp/shell/asked/**"
+ask = ["read"]
+
+[[file]]
+path = "/**"
+allow = ["read", "write", "exec"]
+
+[calls]
+getpriority = "ask"
+"""
+
+
+def asking(command: str) -> str:
+    """Shell text that runs a command beside ASK and a file that is asked about."""
+    return f"cat >p <<'END'\n{ASK}\nEND\nmkdir asked; echo text >asked/a; {command}"
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        ("allow", 0, "reading /tmp/shell/asked/a: asked, and allowed by p:2"),
+        ("deny", 1, "reading /tmp/shell/asked/a: asked, and denied by p:2"),
+        # Nobody is there: a guest's commands have no terminal.
+        ("terminal", 1, "reading /tmp/shell/asked/a: asked, and denied by p:2"),
+    ],
+)
+def test_ask(shell: Shell, how: str, status: int, said: str) -> None:
+    done = shell(asking(f"dune-sandbox --ask {how} --policy p cat asked/a"))
+    assert (done.status, done.stdout) == (status, "" if status else "text\n"), done.stderr
+    assert said in done.stderr
+
+
+def test_ask_about_a_call(shell: Shell) -> None:
+    done = shell(asking("dune-sandbox --ask deny --policy p nice true"))
+    assert "system call getpriority: asked, and denied by p:11" in done.stderr
+
+
+@pytest.mark.parametrize(("typed", "status"), [("number", 0), ("y", 1)])
+def test_ask_on_a_terminal(shell: Shell, plain: Plain, typed: str, status: int) -> None:
+    """The number in the question allows, and nothing else does."""
+    done = shell(asking(f"{plain('sandbox_tty')} {typed} dune-sandbox --policy p cat asked/a"))
+    assert done.status == status, done.stdout
+    assert "wants to read /tmp/shell/asked/a (p:2)" in done.stdout
+    assert ("\ntext" in done.stdout) == (status == 0)
+
+
+@pytest.mark.parametrize("cpus", CPUS)
+def test_library(shell: Shell, plain: Plain, cpus: int) -> None:
+    """A program with a callback of its own, and one under it that tries what it can."""
+    embed, asked = plain("sandbox_embed"), plain("sandbox_asked")
+    prepare = "chmod 755 .; mkdir asked; echo t >asked/a.txt; echo k >asked/a.key; "
+    assert shell(f"{prepare} {asked} /tmp/shell/log").status == 1, "it passes without a sandbox"
+    done = shell(f"{prepare} {embed} .txt log {asked} /tmp/shell/log; status=$?; cat log >&2; "
+                 "exit $status", seconds=300)  # fmt: skip
+    assert done.status == 0, [x for x in done.stdout.splitlines() if not x.startswith("ok")]
+    assert "\nyes getppid 0 0.286\n" in done.stderr
+    assert "\nno /tmp/shell/asked/a.key 1 0.429\n" in done.stderr
+
+
+def test_library_after_exec(shell: Shell, plain: Plain) -> None:
+    """What a sandboxed program executes is asked about by the same callback."""
+    done = shell(
+        "mkdir asked; echo t >asked/a.txt; echo k >asked/a.key; "
+        f"{plain('sandbox_embed')} .txt log sh -c 'sh -c \"cat asked/a.txt; cat asked/a.key\"'; "
+        "cat log"
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "t", done.stderr
+    assert "yes /tmp/shell/asked/a.txt 1 0.429" in lines
+    assert "no /tmp/shell/asked/a.key 1 0.429" in lines
+
+
 def test_learn(shell: Shell) -> None:
     """What a run did is allowed by the policy that it makes, and nothing else is."""
     program = "sh -c 'cat in; echo b >out; cat out'"
@@ -404,8 +480,7 @@ def test_explain(shell: Shell) -> None:
 # Text, and what is said about which line of it.
 WRONG = (
     ('[calls]\nnosuch = "allow"', 2, "no such system call"),
-    ('[calls]\nread = "ask"', 2, "ask is not offered"),
-    ('[calls]\nread = "maybe"', 2, "a verdict is allow, log, kill, deny"),
+    ('[calls]\nread = "maybe"', 2, "a verdict is allow, ask, log, kill, deny"),
     ("[nosuch]", 1, "a table that is not known"),
     ('\n\n[[file]]\npath = "tmp"', 4, "a path begins with /"),
     ('[[file]]\nallow = ["read"]\n\n[limits]', 4, "the rule before has no path"),
@@ -432,6 +507,7 @@ def test_policy_errors(shell: Shell, text: str, line: int, message: str) -> None
     ("text", "status", "message"),
     [
         ("dune-sandbox", 125, "no program given"),
+        ("dune-sandbox --ask maybe true", 125, "--ask is terminal, allow or deny"),
         ("dune-sandbox --nosuch", 125, "unknown option '--nosuch'"),
         ("dune-sandbox /nosuch", 127, "/nosuch: No such file or directory"),
         ("dune-sandbox /etc/passwd", 126, "Permission denied"),

@@ -9,18 +9,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dunesandbox.h"
+
 #define POLICY_VERSION	2
 #define POLICY_CALLS	512
 #define MAX_FILE_RULES	256
 #define MAX_NET_RULES	64
 #define PATTERN_SIZE	256
 
-enum verdict { ALLOW, DENY, KILL, LOG };
+enum verdict { ALLOW, DENY, KILL, LOG, ASK };
 
 /* What a rule says; line 0: no rule, but the default. */
 struct decision {
 	uint8_t verdict;	/* enum verdict */
-	uint8_t error;		/* of DENY */
+	uint8_t error;		/* of DENY, and of ASK if the answer is no */
 	uint16_t line;
 };
 
@@ -69,10 +71,12 @@ struct policy {
 	uint16_t private_tmp_line;
 	uint64_t memory, open_files, processes, cpu_seconds;	/* 0: no limit */
 	bool explain;
+	uint8_t data[DUNE_SANDBOX_DATA] __attribute__((aligned(16)));	/* the callback's */
 };
 
 /* policy_read.c: fill *p; on failure a message "FILE:LINE: what" on standard error, -1. */
 int policy_read(struct policy *p, const char *path);
+int policy_of_text(struct policy *p, const char *text);
 int policy_default(struct policy *p);
 
 /* private_tmp.c: makes one, or ends the process with a message. */

@@ -46,7 +46,7 @@ static const struct { const char *name; int error; } errors[] = {
 	{ "EAFNOSUPPORT", EAFNOSUPPORT }, { "EMFILE", EMFILE }, { "EAGAIN", EAGAIN },
 };
 
-/* "allow", "log", "kill", "deny", "deny ENAME" */
+/* "allow", "ask", "log", "kill", "deny", "deny ENAME" */
 static const char *read_verdict(const struct toml_value *v, struct decision *d, int usual,
 				int line)
 {
@@ -59,9 +59,10 @@ static const char *read_verdict(const struct toml_value *v, struct decision *d, 
 		d->verdict = LOG;
 	else if (!strcmp(v->text, "kill"))
 		d->verdict = KILL;
-	else if (!strcmp(v->text, "ask"))
-		return "ask is not offered: nobody is there who could be asked";
-	else if (!strncmp(v->text, "deny", 4) && (!v->text[4] || v->text[4] == ' ')) {
+	else if (!strcmp(v->text, "ask")) {
+		d->verdict = ASK;
+		d->error = (uint8_t)usual;
+	} else if (!strncmp(v->text, "deny", 4) && (!v->text[4] || v->text[4] == ' ')) {
 		d->verdict = DENY;
 		d->error = (uint8_t)usual;
 		if (!v->text[4])
@@ -73,7 +74,7 @@ static const char *read_verdict(const struct toml_value *v, struct decision *d, 
 			}
 		return "an error that is not known";
 	} else
-		return "a verdict is allow, log, kill, deny or \"deny ENAME\"";
+		return "a verdict is allow, ask, log, kill, deny or \"deny ENAME\"";
 	return NULL;
 }
 
@@ -157,7 +158,7 @@ static const char *read_rights(const struct toml_value *v, const char *const *na
 	return NULL;
 }
 
-/* "allow", "deny" or "kill": what is to be done about the rights that follow. */
+/* "allow", "ask", "deny" and so on: what is to be done about the rights that follow. */
 static bool read_effect(const char *key, struct decision *d, int line)
 {
 	d->line = (uint16_t)(line < 65535 ? line : 65535);
@@ -170,6 +171,8 @@ static bool read_effect(const char *key, struct decision *d, int line)
 		d->verdict = KILL;
 	else if (!strcmp(key, "log"))
 		d->verdict = LOG;
+	else if (!strcmp(key, "ask"))
+		d->verdict = ASK;
 	else
 		return false;
 	return true;
@@ -198,9 +201,9 @@ static const char *set_file(struct reading *r, const char *key, const struct tom
 		return NULL;
 	}
 	if (r->has_rights)
-		return "one rule allows, denies, logs or kills: the other is a rule of its own";
+		return "one rule allows, asks, denies, logs or kills: the other is a rule of its own";
 	if (!read_effect(key, &f->is, r->rule_line))
-		return "a rule for files has path, below, and allow, deny, log or kill";
+		return "a rule for files has path, below, and allow, ask, deny, log or kill";
 	r->has_rights = true;
 	return read_rights(v, names, &f->rights);
 }
@@ -264,9 +267,9 @@ static const char *set_net(struct reading *r, const char *key, const struct toml
 		return NULL;
 	}
 	if (r->has_rights)
-		return "one rule allows, denies, logs or kills: the other is a rule of its own";
+		return "one rule allows, asks, denies, logs or kills: the other is a rule of its own";
 	if (!read_effect(key, &n->is, r->rule_line))
-		return "a rule for the network has family, address, port, and allow, deny, log or kill";
+		return "a rule for the network has family, address, port, and allow, ask, deny, log or kill";
 	r->has_rights = true;
 	return read_rights(v, rights, &n->rights);
 }
@@ -367,6 +370,20 @@ static int read_text(struct policy *p, char *text, const char *name)
 		return 0;
 	fprintf(stderr, "dune-sandbox: %s:%d: %s\n", name, line, wrong);
 	return -1;
+}
+
+int policy_of_text(struct policy *p, const char *from)
+{
+	char *text = strdup(from);
+	int ret;
+
+	if (!text) {
+		fprintf(stderr, "dune-sandbox: %s\n", strerror(errno));
+		return -1;
+	}
+	ret = read_text(p, text, "the policy");
+	free(text);
+	return ret;
 }
 
 int policy_default(struct policy *p)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the main program tells the monitor. */
+/* What the library tells the monitor. */
 #ifndef SANDBOX_START_H
 #define SANDBOX_START_H
 
@@ -17,6 +17,9 @@ struct setup {
 	int loader_fd;			/* dune-sandbox itself, for exec */
 	int policy_fd;			/* the policy, for exec */
 	int learn_fd;			/* where to write what is done; -1: nowhere */
+	int ask_fd;			/* the callback's descriptor; -1: none */
+	dune_sandbox_ask ask;		/* NULL: there is none */
+	uint64_t libc_fs;		/* the FS base that libc has in the first thread */
 	uint32_t nr_procs;
 	char procs[MAX_PROCS][256];	/* where procfs is mounted */
 };

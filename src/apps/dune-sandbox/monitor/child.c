@@ -224,13 +224,16 @@ static long make_copy(struct call *call, const struct request *q, struct dune_tf
 	long ret;
 
 	write_call(call, q, 0);
+	ask_take();
 	table_share();		/* of which the child gets a copy */
 	ret = make_call(call);
 	if (ret) {
 		table_unshare();
+		ask_give_back();
 		return ret;
 	}
 	table_copied();
+	ask_give_back();
 	t->tid = (uint32_t)sys0(SYS_gettid);
 	t->actions->users = 1;
 	t->robust_list = 0;

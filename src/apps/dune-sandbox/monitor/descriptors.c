@@ -142,7 +142,7 @@ bool is_own_fd(uint64_t fd)
 	int n = (int)fd;
 
 	return n >= 0 && (dune_is_own_fd(n) || n == setup.report_fd || n == setup.loader_fd ||
-			  n == setup.policy_fd || n == setup.learn_fd || is_held(n));
+			  n == setup.policy_fd || n == setup.learn_fd || n == setup.ask_fd || is_held(n));
 }
 
 /*
@@ -151,7 +151,8 @@ bool is_own_fd(uint64_t fd)
  */
 uint64_t next_own_fd(uint64_t first)
 {
-	const int own[] = { setup.report_fd, setup.loader_fd, setup.policy_fd, setup.learn_fd };
+	const int own[] = { setup.report_fd, setup.loader_fd, setup.policy_fd, setup.learn_fd,
+			    setup.ask_fd };
 	uint64_t best = 1UL << 32;
 
 	for (unsigned int i = 0; i < sizeof(own) / sizeof(own[0]); i++)

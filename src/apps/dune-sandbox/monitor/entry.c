@@ -46,7 +46,7 @@ static long decide(struct call *call, struct dune_tf *tf)
 			report("%s was refused", spec->name);
 		return -spec->refuse;
 	}
-	ret = policy_call(call->nr, spec->name);
+	ret = policy_call(call, spec->name);
 	if (ret)
 		return ret;
 	ret = spec->args ? check_arguments(spec->args, call) : 0;

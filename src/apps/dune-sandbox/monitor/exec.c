@@ -16,7 +16,7 @@
 
 #define MAX_ARGS	(1UL << 20)
 #define NR_STACK_ARGS	1024
-#define NR_OWN_ARGS	11
+#define NR_OWN_ARGS	12
 
 static bool is_program(const uint8_t *head, long len)
 {
@@ -231,7 +231,7 @@ long exec_call(struct call *call, struct dune_tf *tf)
 	long nr_args, nr_env, size, ret;
 	struct thread *t = this_thread();
 	uint64_t on_stack[NR_STACK_ARGS], *words = on_stack, *out;
-	char loader[12], report_to[12], policy_at[12], learn_to[12];
+	char loader[12], report_to[12], policy_at[12], learn_to[12], ask_by[12];
 	struct target x;
 
 	(void)tf;
@@ -253,6 +253,7 @@ long exec_call(struct call *call, struct dune_tf *tf)
 	put_number(loader, (uint32_t)setup.loader_fd);
 	put_number(report_to, (uint32_t)setup.report_fd);
 	put_number(learn_to, (uint32_t)setup.learn_fd);
+	put_number(ask_by, (uint32_t)setup.ask_fd);
 	put_number(policy_at, (uint32_t)setup.policy_fd);
 	out = words;
 	*out++ = (uint64_t)"dune-sandbox";
@@ -261,6 +262,7 @@ long exec_call(struct call *call, struct dune_tf *tf)
 	*out++ = (uint64_t)report_to;
 	*out++ = (uint64_t)policy_at;
 	*out++ = (uint64_t)learn_to;
+	*out++ = (uint64_t)ask_by;
 	*out++ = (uint64_t)x.number;
 	/* argv[0] is not where the file is; without arguments the kernel makes it "". */
 	*out = (uint64_t)"";

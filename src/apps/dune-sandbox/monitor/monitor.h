@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <libdune/dune.h>
+#include <libdune/fpu.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -296,10 +297,18 @@ char *cut(char *path);
 /* policy.c */
 struct sockaddr_storage;
 extern struct policy policy;
-long policy_call(uint64_t nr, const char *name);
+long policy_call(const struct call *call, const char *name);
 long policy_file(const char *path, uint32_t rights);
 long policy_net(const struct sockaddr_storage *a, uint64_t len, uint32_t right);
 long policy_socket(uint64_t family);
+
+/* ask.c */
+enum verdict ask(struct dune_sandbox_request *q, const struct decision *d);
+void ask_take(void);			/* no callback runs until ask_give_back() */
+void ask_give_back(void);
+
+/* start.c */
+extern struct fpu_area fresh_fpu;	/* what a new process has; not to be changed */
 
 /* network.c */
 struct address;

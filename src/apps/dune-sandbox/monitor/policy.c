@@ -21,35 +21,43 @@ static void kill_now(void)
 	die_by_signal(&info);
 }
 
-/* 0 or -errno.  @what and @name are for the line that tells. */
-static long carry_out(const struct decision *d, const char *what, const char *name)
+/* 0 or -errno.  @what and @name are for the line that tells, @q for who is asked. */
+static long carry_out(const struct decision *d, const char *what, const char *name,
+		      struct dune_sandbox_request *q)
 {
 	static const char *const words[] = { "allowed", "denied", "killed", "allowed" };
+	const char *asked = d->verdict == ASK ? "asked, and " : "";
+	enum verdict verdict = d->verdict == ASK ? ask(q, d) : d->verdict;
 
 	if (policy.explain || d->verdict != ALLOW) {
 		if (d->line)
-			report("%s %s: %s by %s:%d", what, name, words[d->verdict & 3],
+			report("%s %s: %s%s by %s:%d", what, name, asked, words[verdict & 3],
 			       policy.file, d->line);
 		else
-			report("%s %s: %s, for no rule of %s names it", what, name,
-			       words[d->verdict & 3], policy.file);
+			report("%s %s: %s%s, for no rule of %s names it", what, name, asked,
+			       words[verdict & 3], policy.file);
 	}
-	if (d->verdict == KILL)
+	if (verdict == KILL)
 		kill_now();
-	return d->verdict == DENY ? -(long)d->error : 0;
+	return verdict == DENY ? -(long)d->error : 0;
 }
 
-long policy_call(uint64_t nr, const char *name)
+long policy_call(const struct call *call, const char *name)
 {
-	const struct decision *d = &policy.calls[nr];
+	const struct decision *d = &policy.calls[call->nr];
+	struct dune_sandbox_request q = { .kind = DUNE_SANDBOX_CALL };
 
 	if (!d->line)
 		d = &policy.call_default;
 	if (d->verdict == ALLOW && !policy.explain)
 		return 0;
-	if (!policy.calls[nr].line && d->verdict == ALLOW)
+	if (!policy.calls[call->nr].line && d->verdict == ALLOW)
 		return 0;	/* most calls, and nothing to learn from */
-	return carry_out(d, "system call", name);
+	q.call = name;
+	q.nr = call->nr;
+	for (int i = 0; i < 6; i++)
+		q.arg[i] = call->arg[i];
+	return carry_out(d, "system call", name, &q);
 }
 
 /* For --learn; @n bytes of @what. */
@@ -173,6 +181,7 @@ long policy_file(const char *whole, uint32_t rights)
 	const char *path = policy.has_files ? as_rules_say(whole, own) : whole;
 	static const char *const names[] = { "reading", "writing", "executing" };
 	const struct decision none = { .verdict = DENY, .error = EACCES };
+	struct dune_sandbox_request q = { .kind = DUNE_SANDBOX_FILE, .path = path };
 
 	learn(LEARNED_FILE, rights, path, length(path));
 	for (uint32_t bit = 0; bit < 3 && policy.has_files; bit++) {
@@ -187,7 +196,8 @@ long policy_file(const char *whole, uint32_t rights)
 				d = &policy.files[i].is;
 				break;
 			}
-		ret = carry_out(d, names[bit], path);
+		q.right = 1U << bit;
+		ret = carry_out(d, names[bit], path, &q);
 		if (ret)
 			return ret;
 	}
@@ -254,6 +264,7 @@ long policy_net(const struct sockaddr_storage *a, uint64_t len, uint32_t right)
 	struct sockaddr_storage mapped;
 	static const char *const names[] = { "", "connecting to", "binding to" };
 	const struct decision *d = &policy.net_default;
+	struct dune_sandbox_request q = { .kind = DUNE_SANDBOX_NET, .right = right };
 
 	if (!policy.has_net || len < 2 || a->ss_family == AF_UNSPEC)
 		return 0;
@@ -267,10 +278,12 @@ long policy_net(const struct sockaddr_storage *a, uint64_t len, uint32_t right)
 			d = &policy.nets[i].is;
 			break;
 		}
+	q.address = (const struct sockaddr *)a;
+	q.address_len = (unsigned int)len;
 	return carry_out(d, names[right & 3],
 			 a->ss_family == AF_UNIX ? "a unix address" :
 			 a->ss_family == AF_INET ? "an inet address" :
-			 a->ss_family == AF_INET6 ? "an inet6 address" : "an address");
+			 a->ss_family == AF_INET6 ? "an inet6 address" : "an address", &q);
 }
 
 /* A family of which no rule speaks is of no use, and some have other ways in and out. */
@@ -285,5 +298,5 @@ long policy_socket(uint64_t family)
 		    (!policy.nets[i].family || policy.nets[i].family == (int)family ||
 		     (policy.nets[i].family == AF_INET && family == AF_INET6)))
 			return 0;	/* inet6: for IPv4 addresses in IPv6 ones */
-	return carry_out(&policy.net_default, "socket of a family", "that no rule allows");
+	return carry_out(&policy.net_default, "socket of a family", "that no rule allows", NULL);
 }

@@ -10,9 +10,9 @@
 #define FLAGS_START	0x202UL		/* IF and the bit that is always set */
 
 struct setup setup = { .report_fd = -1, .loader_fd = -1, .policy_fd = -1,
-	.learn_fd = -1 };
+	.learn_fd = -1, .ask_fd = -1 };
 
-static struct fpu_area fresh_fpu;
+struct fpu_area fresh_fpu;
 
 /*
  * One entry of the top level covers the arena and nothing else.  It loses its user bit, and

@@ -20,7 +20,7 @@
 
 static int fail(const char *path, const char *why)
 {
-	fprintf(stderr, "set_base: %s: %s\n", path, why);
+	fprintf(stderr, "dune-sandbox-base: %s: %s\n", path, why);
 	return 1;
 }
 
@@ -32,7 +32,7 @@ int main(int argc, char **argv)
 	int fd;
 
 	if (argc != 2)
-		return fail("usage", "set_base FILE");
+		return fail("usage", "dune-sandbox-base FILE");
 	fd = open(argv[1], O_RDWR);
 	if (fd < 0 || fstat(fd, &st) || (size_t)st.st_size < sizeof(*eh))
 		return fail(argv[1], strerror(errno));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * dune-sandbox: options, errors, and the order of things until ring 3 runs.
- * dune-sandbox.1 is the manual, docs/sandbox.md the design.
+ * The order of things until ring 3 runs.  dunesandbox.h says what the calls are, docs/sandbox.md
+ * has the design.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <libdune/dune.h>
+#include <limits.h>
 #include <mntent.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,57 +20,25 @@
 
 #include "../common/starter.h"
 #include "arena.h"
+#include "dunesandbox.h"
 #include "learn.h"
 #include "policy.h"
 #include "start.h"
 
-/* Exit statuses, those of env(1) and nice(1). */
 #define OWN_FDS		700	/* where our descriptors lie, if the limit lets them */
 #define POOL_SIZE	(1UL << 30)
 
 const char own_name[] = "dune-sandbox";
 const char address_taken[] = "its fixed address is taken";
 
-struct options {
-	const char *argv0;
-	int fd;			/* of the file to start, -1: PROG says it */
+/* What is to be started. */
+struct start {
+	const char *name;	/* argv[0]; NULL: as given */
+	int fd;			/* of the file to start, -1: its name says it */
 	bool search;
-	bool inside;		/* exec() in a sandbox started this one */
-	bool quiet;
-	bool allow_all;
-	bool explain;
-	const char *policy;	/* a file; NULL: the default policy */
-	const char *learn;	/* a file to be written */
-	char **command;		/* PROG and its arguments */
+	bool inside;		/* exec() in a sandbox started this process */
+	char **command;
 };
-
-static const char help[] =
-	"Usage: dune-sandbox [OPTION]... [--] PROG [ARG]...\n"
-	"Run PROG in ring 3 of a vCPU, its system calls checked by ring 0 of its own process.\n"
-	"\n"
-	"  --allow-all   no policy: only what would reach around the monitor is refused\n"
-	"  --as NAME     give PROG the name NAME (argv[0])\n"
-	"  --check FILE  read a policy, say whether it is right, and end\n"
-	"  --explain     report each decision about a file, an address or a named call\n"
-	"  --learn FILE  allow everything, and write a policy of it when PROG ends\n"
-	"  --path        PROG is a path: no search in PATH, no shell for plain text\n"
-	"  --policy FILE what PROG may do; without it: read and execute, write below /tmp,\n"
-	"                no network\n"
-	"  --quiet       do not report what was refused\n"
-	"  -h, --help    show this help\n"
-	"  --version     show the version\n"
-	"\n"
-	"Exit status: 127 PROG was not found, 126 it cannot be started, 125 dune-sandbox\n"
-	"failed; otherwise that of PROG.\n";
-
-static const char *next_value(char ***arg)
-{
-	const char *option = **arg;
-
-	if (!*++*arg)
-		die(EXIT_OWN, "%s needs a value\n  next: dune-sandbox --help", option);
-	return **arg;
-}
 
 /* A descriptor as the monitor writes it: -1 is a large number there. */
 static int own_number(const char *text)
@@ -80,62 +48,23 @@ static int own_number(const char *text)
 	return n > INT_MAX ? -1 : (int)n;
 }
 
-/* What exec.c of the monitor writes: --inside LOADER REPORT POLICY LEARN FD ARGV0 PATH ARG... */
-static struct options parse_inside(char **arg)
+/* What exec.c of the monitor writes: --inside LOADER REPORT POLICY LEARN ASK FD ARGV0 PATH ARG... */
+static struct start parse_inside(char **arg)
 {
-	struct options o = { .fd = -1, .inside = true };
+	struct start o = { .fd = -1, .inside = true };
 
-	for (int i = 0; i < 7; i++)
+	for (int i = 0; i < 8; i++)
 		if (!arg[i])
 			die(EXIT_OWN, "--inside is for dune-sandbox itself");
 	setup.loader_fd = atoi(arg[0]);
 	setup.report_fd = own_number(arg[1]);
 	setup.policy_fd = atoi(arg[2]);
 	setup.learn_fd = own_number(arg[3]);
-	if (*arg[4])
-		o.fd = atoi(arg[4]);
-	o.argv0 = arg[5];
-	o.command = arg + 6;
-	return o;
-}
-
-static struct options parse(char **argv)
-{
-	struct options o = { .fd = -1, .search = true };
-	char **arg;
-
-	if (argv[1] && !strcmp(argv[1], "--inside"))
-		return parse_inside(argv + 2);
-	for (arg = argv + 1; *arg && **arg == '-'; arg++) {
-		if (!strcmp(*arg, "--as"))
-			o.argv0 = next_value(&arg);
-		else if (!strcmp(*arg, "--path"))
-			o.search = false;
-		else if (!strcmp(*arg, "--quiet"))
-			o.quiet = true;
-		else if (!strcmp(*arg, "--allow-all"))
-			o.allow_all = true;
-		else if (!strcmp(*arg, "--explain"))
-			o.explain = true;
-		else if (!strcmp(*arg, "--policy"))
-			o.policy = next_value(&arg);
-		else if (!strcmp(*arg, "--learn"))
-			o.learn = next_value(&arg);
-		else if (!strcmp(*arg, "--check"))
-			exit(policy_read(&policy, next_value(&arg)) ? EXIT_OWN : 0);
-		else if (!strcmp(*arg, "-h") || !strcmp(*arg, "--help"))
-			print_and_exit(help);
-		else if (!strcmp(*arg, "--version"))
-			print_and_exit("dune-sandbox " VERSION "\n");
-		else if (!strcmp(*arg, "--")) {
-			arg++;
-			break;
-		} else
-			die(EXIT_OWN, "unknown option '%s'\n  next: dune-sandbox --help", *arg);
-	}
-	if (!*arg)
-		die(EXIT_OWN, "no program given\n  next: dune-sandbox --help");
-	o.command = arg;
+	setup.ask_fd = own_number(arg[4]);
+	if (*arg[5])
+		o.fd = atoi(arg[5]);
+	o.name = arg[6];
+	o.command = arg + 7;
 	return o;
 }
 
@@ -182,7 +111,7 @@ static int copy_of_self(void)
 	return to;
 }
 
-static void open_own(const struct options *o)
+static void open_own(const struct dune_sandbox *o)
 {
 	int fd = copy_of_self();
 
@@ -191,10 +120,16 @@ static void open_own(const struct options *o)
 		die(EXIT_OWN, "no descriptor for dune-sandbox itself: %s", strerror(errno));
 	close(fd);
 	setup.report_fd = o->quiet ? -1 : raise_fd(2);
+	if (!o->fd)
+		return;
+	setup.ask_fd = raise_fd(o->fd);
+	if (setup.ask_fd < 0)
+		die(EXIT_OWN, "the callback's descriptor: %s", strerror(errno));
+	close(o->fd);
 }
 
 /* The policy, and a copy of it behind a descriptor for what is executed. */
-static void make_policy(const struct options *o)
+static void make_policy(const struct dune_sandbox *o)
 {
 	int fd;
 
@@ -210,9 +145,15 @@ static void make_policy(const struct options *o)
 	} else if (o->allow_all) {
 		policy = (struct policy){ .version = POLICY_VERSION, .size = sizeof(policy) };
 		strcpy(policy.file, "--allow-all");
-	} else if (o->policy ? policy_read(&policy, o->policy) : policy_default(&policy)) {
+	} else if (o->policy ? policy_read(&policy, o->policy) :
+		   o->policy_text ? policy_of_text(&policy, o->policy_text) :
+				    policy_default(&policy)) {
 		exit(EXIT_OWN);
 	}
+	if (o->data_size > sizeof(policy.data))
+		die(EXIT_OWN, "more than %zu bytes for the callback", sizeof(policy.data));
+	if (o->data_size)
+		memcpy(policy.data, o->data, o->data_size);
 	policy.explain = o->explain;
 	fd = memfd_create("policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0 || write(fd, &policy, sizeof(policy)) != (ssize_t)sizeof(policy) ||
@@ -292,35 +233,24 @@ static uint64_t entry_of(const struct elf_file *e)
 	return e->bias + e->eh.e_entry;
 }
 
-int main(int argc, char **argv, char **envp)
+/* Maps the program and becomes it. */
+static void __attribute__((noreturn)) run(const struct start *o, char **envp)
 {
 	static struct command command;
-	struct options o = parse(argv);
-	const char *name = o.command[0];
+	const char *name = o->command[0];
 	struct stack_image stack;
 	int ret, exe_error;
 
-	(void)argc;
-	if (dune_in_guest())
-		die(EXIT_OWN, "this is Dune mode already\n  next: start dune-sandbox natively");
-	room_make();
-	if (o.inside) {
-		take_policy();
-	} else {
-		open_own(&o);
-		make_policy(&o);
-		set_limits();
-	}
-	ret = command_find(&command, name, o.argv0, o.search, o.fd);
+	ret = command_find(&command, name, o->name, o->search, o->fd);
 	if (ret)
 		cannot_start(&command, name, ret);
-	if (!o.inside && policy.private_tmp)
+	if (!o->inside && policy.private_tmp)
 		private_tmp();
 	find_procs();
-	if (o.fd >= 0)
-		close(o.fd);
+	if (o->fd >= 0)
+		close(o->fd);
 	map_command(&command, name);
-	ret = stack_build(&stack, &command, o.command + 1, envp);
+	ret = stack_build(&stack, &command, o->command + 1, envp);
 	if (ret)
 		die(EXIT_OWN, "building the stack: %s", strerror(-ret));
 	init();
@@ -339,10 +269,59 @@ int main(int argc, char **argv, char **envp)
 	setup.stack_len = stack.len;
 	self_forget_thread();
 	room_give_back();
-	if (!o.inside)
+	if (!o->inside)
 		set_limit(RLIMIT_NOFILE, policy.open_files, "files");
 	ret = dune_enter();
 	if (ret)
 		die(EXIT_OWN, "entering Dune mode: %s\n  next: dmesg | grep dune", strerror(-ret));
 	monitor_start();
+}
+
+static char **no_environment(char **envp)
+{
+	static char *none[] = { NULL };
+
+	return envp ? envp : none;
+}
+
+void dune_sandbox_begin(char **argv, char **envp, dune_sandbox_ask ask)
+{
+	struct start o;
+
+	setup.ask = ask;
+	setup.libc_fs = (uint64_t)__builtin_thread_pointer();
+	if (!argv[0] || !argv[1] || strcmp(argv[1], "--inside"))
+		return;
+	o = parse_inside(argv + 2);
+	if (dune_in_guest())
+		die(EXIT_OWN, "this is Dune mode already\n  next: start dune-sandbox natively");
+	room_make();
+	take_policy();
+	run(&o, no_environment(envp));
+}
+
+void dune_sandbox_exec(const struct dune_sandbox *sandbox, char **command, char **envp)
+{
+	struct start o = {
+		.name = sandbox->name, .fd = -1, .search = !sandbox->no_search, .command = command,
+	};
+
+	if (dune_in_guest())
+		die(EXIT_OWN, "this is Dune mode already\n  next: start dune-sandbox natively");
+	if (!*command)
+		die(EXIT_OWN, "no program given");
+	if (!setup.libc_fs)
+		die(EXIT_OWN, "dune_sandbox_begin() was not called");
+	room_make();
+	open_own(sandbox);
+	make_policy(sandbox);
+	set_limits();
+	run(&o, no_environment(envp));
+}
+
+int dune_sandbox_check(const char *file)
+{
+	static struct policy checked;
+
+	return policy_read(&checked, file);
 }
