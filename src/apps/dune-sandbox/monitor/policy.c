@@ -42,10 +42,21 @@ static long carry_out(const struct decision *d, const char *what, const char *na
 	return verdict == DENY ? -(long)d->error : 0;
 }
 
+static __attribute__((noinline)) long call_decided(const struct decision *d,
+						   const struct call *call, const char *name)
+{
+	struct dune_sandbox_request q = { .kind = DUNE_SANDBOX_CALL, .call = name,
+					  .nr = call->nr };
+
+	for (int i = 0; i < 6; i++)
+		q.arg[i] = call->arg[i];
+	return carry_out(d, "system call", name, &q);
+}
+
+/* Most calls end at the first comparison. */
 long policy_call(const struct call *call, const char *name)
 {
 	const struct decision *d = &policy.calls[call->nr];
-	struct dune_sandbox_request q = { .kind = DUNE_SANDBOX_CALL };
 
 	if (!d->line)
 		d = &policy.call_default;
@@ -53,11 +64,7 @@ long policy_call(const struct call *call, const char *name)
 		return 0;
 	if (!policy.calls[call->nr].line && d->verdict == ALLOW)
 		return 0;	/* most calls, and nothing to learn from */
-	q.call = name;
-	q.nr = call->nr;
-	for (int i = 0; i < 6; i++)
-		q.arg[i] = call->arg[i];
-	return carry_out(d, "system call", name, &q);
+	return call_decided(d, call, name);
 }
 
 /* For --learn; @n bytes of @what. */
