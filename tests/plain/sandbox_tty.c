@@ -47,7 +47,7 @@ static void answer(int terminal, const char *said, const char *text)
 	while ((next = strstr(next, begins)))
 		number = next += strlen(begins);
 	if (number && !strcmp(text, "number"))
-		snprintf(line, sizeof(line), "%.4s\n", number);
+		snprintf(line, sizeof(line), "%.6s\n", number);
 	else
 		snprintf(line, sizeof(line), "%s\n", text);
 	if (write(terminal, line, strlen(line)) < 0)

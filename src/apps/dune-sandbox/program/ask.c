@@ -89,7 +89,7 @@ static enum dune_sandbox_verdict ask_terminal(const struct dune_sandbox_request 
 
 	if (q->fd < 0 || getrandom(&number, sizeof(number), 0) != sizeof(number))
 		return DUNE_SANDBOX_DENY;
-	snprintf(wanted, sizeof(wanted), "%04u", number % 10000);
+	snprintf(wanted, sizeof(wanted), "%06u", number % 1000000);
 	put_question(what, sizeof(what), q);
 	snprintf(text, sizeof(text), "\ndune-sandbox: process %d wants to %s (%s:%u)\n"
 		 "dune-sandbox: type %s to allow it, anything else to deny it: ", q->pid, what,
