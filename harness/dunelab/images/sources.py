@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Others' source trees that the applications of src/apps are built on, patched."""
+"""What of others' the applications of src/apps are built on.
+
+Source trees, patched, and packages with headers and libraries, unpacked.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from dunelab.deadline import Deadline
 from dunelab.images.archive import Archive
 from dunelab.images.cache import Cache
+from dunelab.images.debs import unpack
 from dunelab.images.digest import Digest
 from dunelab.images.process import run
 from dunelab.images.recipes import Table
@@ -22,13 +26,14 @@ _SECONDS = 120.0
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """One source package, and the patch for it."""
+    """One source package, and the patch for it; or packages as they are."""
 
     name: str
     suite: str
     source: str
     upstream: str
     patch: Path | None
+    packages: tuple[str, ...] = ()
 
     @classmethod
     def read_all(cls, path: Path) -> tuple[SourceRecipe, ...]:
@@ -36,13 +41,15 @@ class SourceRecipe:
         table = Table.read(path)
         recipes = []
         for entry in table.tables("source"):
+            ready = entry.has("packages")
             recipes.append(
                 cls(
                     name=entry.text("name"),
                     suite=entry.text("suite"),
-                    source=entry.text("source"),
-                    upstream=entry.text("upstream"),
+                    source="" if ready else entry.text("source"),
+                    upstream="" if ready else entry.text("upstream"),
                     patch=path.parent / entry.text("patch") if entry.has("patch") else None,
+                    packages=entry.texts("packages") if ready else (),
                 )
             )
             entry.done()
@@ -80,7 +87,12 @@ def source_trees(cache: Cache, sources: Sequence[Source], progress: Callable[[st
         deadline = Deadline.after(_SECONDS, "sources of the applications")
         for source in sources:
             progress(f"source of {source.recipe.name}")
-            _unpack(source, folder / "trees" / source.recipe.name, log, deadline)
+            tree = folder / "trees" / source.recipe.name
+            if source.recipe.packages:
+                for path in source.archive.fetch(source.record.packages).values():
+                    unpack(path, tree, log)
+            else:
+                _unpack(source, tree, log, deadline)
 
     return cache.get_or_make("sources", key, make) / "trees"
 

@@ -256,7 +256,10 @@ class Store:
 
     def _source(self, recipe: SourceRecipe) -> Source:
         key, suite = f"{recipe.name}-source", recipe.suite
-        record = self._resolver.source(key, suite, recipe.source, recipe.upstream)
+        if recipe.packages:
+            record = self._resolver.packages(key, suite, recipe.packages)
+        else:
+            record = self._resolver.source(key, suite, recipe.source, recipe.upstream)
         return Source(recipe, record, self._archive(suite))
 
     def debian_packages(self) -> DebianPackages:

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+/* The socket, and who comes. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "httpsd.h"
+
+#define IDLE_SECONDS	30	/* a peer that says nothing for so long */
+
+int listen_on(unsigned short *port)
+{
+	struct sockaddr_in at = {
+		.sin_family = AF_INET,
+		.sin_port = htons(*port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
+	    bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, 64) ||
+	    getsockname(fd, (struct sockaddr *)&at, &len)) {
+		fprintf(stderr, "httpsd: port %u: %s\n", *port, strerror(errno));
+		exit(1);
+	}
+	*port = ntohs(at.sin_port);
+	return fd;
+}
+
+int next_connection(const struct options *o)
+{
+	static unsigned long taken;
+	const struct timeval limit = { .tv_sec = IDLE_SECONDS };
+	int fd, one = 1;
+
+	if (__atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED) >= o->connections && o->connections)
+		return -1;
+	do
+		fd = accept4(o->listener, NULL, NULL, SOCK_CLOEXEC);
+	while (fd < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EMFILE));
+	if (fd < 0) {
+		fprintf(stderr, "httpsd: accept: %s\n", strerror(errno));
+		exit(1);
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	return fd;
+}
