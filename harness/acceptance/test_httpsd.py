@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dunelab.deadline import Deadline
+from dunelab.dune import guest as dune_module
 from dunelab.dune.lab import DuneLab
 from dunelab.machine.machine import Machine
 from dunelab.pytest_support.pool import Guest
@@ -60,10 +61,15 @@ Start = Callable[[str], Server]
 
 
 @pytest.fixture
-def start(guest: Machine, guest_context: Guest, lab: DuneLab) -> Iterator[Start]:
-    """Start a server with such options; it ends with the test."""
+def pushed(guest_context: Guest, lab: DuneLab) -> None:
+    """The server, and who attacks it."""
     files = {"httpsd": lab.store.programs().app("httpsd"), "attack.py": DATA / "attack.py"}
     push_once(guest_context, files)
+
+
+@pytest.fixture
+def start(guest: Machine, pushed: None) -> Iterator[Start]:
+    """Start a server with such options; it ends with the test."""
 
     def run(text: str) -> str:
         command = f"mkdir -p {WORK} && cd {WORK} || exit\n{text}"
@@ -78,15 +84,14 @@ def start(guest: Machine, guest_context: Guest, lab: DuneLab) -> Iterator[Start]
 
     yield begin
     if guest.alive:
-        run("kill $(cat pid); rm -f out err pid; true")
+        run("kill $(cat pid); rm -f out err pid")
 
 
 def ended(server: Server) -> list[int]:
     """The addresses that workers were ended at."""
     said = server.run("cat err").splitlines()
-    found = [
-        re.fullmatch(r"httpsd: a worker was ended: it may not read (0x\w+) .*", s) for s in said
-    ]
+    words = r"httpsd: a worker was ended: it may not read (0x\w+) .*"
+    found = [re.fullmatch(words, line) for line in said]
     assert all(found), said
     return [int(match[1], 16) for match in found if match]
 
@@ -140,12 +145,12 @@ def test_many_at_a_time(start: Start, version: str) -> None:
     assert server.run("cat err") == ""
 
 
-def test_it_wants_dune_mode(guest: Machine, start: Start) -> None:
-    """With the device out of reach it says so, and serves nobody."""
-    start("--plain pool")
+def test_it_wants_dune_mode(guest: Machine, pushed: None, reloaded: None) -> None:
+    """Without the module it says so, and serves nobody."""
+    dune_module.unload_module(guest)
     done = guest.run(
-        f"cd {WORK}; su user -c '{GUEST_FOLDER}/httpsd --http --connections 1'",
-        Deadline.after(SECONDS, "a server without /dev/dune"),
+        f"{GUEST_FOLDER}/httpsd --http --connections 1",
+        Deadline.after(SECONDS, "a server without dune.ko"),
     )
     assert done.exit_status == 1
     assert "no Dune mode here" in done.stderr

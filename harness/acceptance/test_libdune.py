@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -77,6 +78,21 @@ def test_library(lab: DuneLab, installed: Path, tmp_path: Path) -> None:
                                   f"{WORK}/out/{name}", LD_LIBRARY_PATH=f"{WORK}/out/usr/lib",
                                   )  # fmt: skip
             assert said_now.splitlines()[-1] == "dune_printf", name
+
+
+def test_manual_pages_of_libwedge(lab: DuneLab, tmp_path: Path) -> None:
+    """Each public function is on a page, and has one that refers to it."""
+    in_builder(lab, tmp_path / "make.log", tmp_path,
+               "make", "-C", f"{WORK}/src/apps", f"O={WORK}/out", "man")  # fmt: skip
+    header = (REPO / "src/apps/wedge/wedge.h").read_text(encoding="utf-8")
+    names = re.findall(r"^[a-z][a-z_ ]* \*?([a-z_]+)\([^)]", header, re.MULTILINE)
+    assert len(names) > 20
+    for name in names:
+        page = (tmp_path / f"man/{name}.3").read_text(encoding="utf-8")
+        referred = page.removeprefix(".so man3/").strip()
+        described = (tmp_path / "man" / referred).read_text(encoding="utf-8")
+        assert f".SS {name} " in described or f"{name}," in described, name
+    assert (tmp_path / "man/libwedge.3").is_file()
 
 
 def pkg_config(installed: Path, what: str) -> list[str]:

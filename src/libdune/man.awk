@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 #
 # awk -v dir=OUT/man -f man.awk include/libdune/*.h
+# awk -v dir=OUT/man -v lib=libwedge -v main=wedge -v below= -f man.awk wedge.h
 #
-# Manual pages from the comments of the public headers: a page for each header, and for
-# each part of dune.h that a "---- name ----" line begins; for each function a page that
+# Manual pages from the comments of the public headers of a library: a page for each header, and
+# for each part of its main one that a "---- name ----" line begins; for each function a page that
 # refers to it.  What other comments say is the page's description.  What has no comment
 # right above it has no page.
 
@@ -14,22 +15,34 @@ function quote(s) {
 	return s
 }
 
+BEGIN {
+	if (lib == "") {
+		lib = "libdune"
+		main = "dune"
+		below = "libdune/"
+	}
+}
+
 function flush_page() {
 	if (page == "" || (functions == 0 && page != "general"))
 		return
 	if (functions == 0)
-		names = "libdune\\-general"
-	file = dir "/libdune-" page ".3"
-	print ".TH LIBDUNE\\-" toupper(quote(page)) " 3 \"\" libdune" > file
-	print ".SH NAME\n" names " \\- libdune: " quote(title) > file
-	print ".SH SYNOPSIS\n.nf\n#include <libdune/" (header == "cpu-x86.h" ? header : "dune.h") ">\n\n" \
+		names = lib "\\-general"
+	file = dir "/" lib "-" page ".3"
+	print ".TH " toupper(lib) "\\-" toupper(quote(page)) " 3 \"\" " lib > file
+	print ".SH NAME\n" names " \\- " lib ": " quote(title) > file
+	print ".SH SYNOPSIS\n.nf\n#include <" below (header == "cpu-x86.h" ? header : main ".h") ">\n\n" \
 		synopsis ".fi" > file
 	if (about != "")
 		print ".SH DESCRIPTION\n" about > file
 	if (functions)
 		print ".SH FUNCTIONS\n" body > file
-	print ".SH SEE ALSO\n<libdune/" header ">" > file
+	print ".SH SEE ALSO\n<" below header ">" > file
 	close(file)
+	if (page == "general") {
+		print ".so man3/" lib "-general.3" > (dir "/" lib ".3")
+		close(dir "/" lib ".3")
+	}
 }
 
 function begin_page(name, of) {
@@ -58,7 +71,7 @@ FNR == 1 {
 	sub(/^.*\//, "", header)
 	name = header
 	sub(/\.h$/, "", name)
-	begin_page(name == "dune" ? "general" : name, name)
+	begin_page(name == main ? "general" : name, name == main ? "in general" : name)
 	mode = ""
 }
 
@@ -116,7 +129,7 @@ mode == "prototype" {
 		fn = substr(line, RSTART, RLENGTH - 1)
 		names = names (names == "" ? "" : ", ") fn
 		functions++
-		print ".so man3/libdune-" page ".3" > (dir "/" fn ".3")
+		print ".so man3/" lib "-" page ".3" > (dir "/" fn ".3")
 		close(dir "/" fn ".3")
 	}
 }

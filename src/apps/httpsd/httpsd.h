@@ -36,6 +36,7 @@ struct options {
 	bool vulnerable;		/* does what "Echo:" in a request asks for */
 	unsigned int threads;		/* that serve at a time: COMPARTMENTS and PLAIN_POOL */
 	unsigned long connections;	/* end after so many; 0: never */
+	unsigned long taken;		/* so far */
 	const char *cert, *key;		/* PEM files; the key is one of an elliptic curve */
 	int listener;
 };
@@ -53,6 +54,9 @@ struct connection {
 
 /* A message of OpenSSL's on stderr, and the end. */
 void tls_die(const char *what) __attribute__((noreturn));
+
+/* A key and a certificate of it, for an hour. */
+void tls_throwaway(EVP_PKEY **key, X509 **cert);
 
 /**
  * tls_warm_up - a handshake in memory, with a key that is thrown away
@@ -80,12 +84,12 @@ void serve_connection(struct connection *c, SSL_CTX *ctx);
  * Both return after o->connections.
  * Return: exits of the guest meanwhile, of a server with one thread; -1: natively.
  */
-long compartments_serve(const struct options *o);
-long plain_serve(const struct options *o);
+long compartments_serve(struct options *o);
+long plain_serve(struct options *o);
 
 /* listen.c: on 127.0.0.1; *@port: 0 for one that is free, and which it became. */
 int listen_on(unsigned short *port);
 /* The next connection, with its time limits; -1: there were enough. */
-int next_connection(const struct options *o);
+int next_connection(struct options *o);
 
 #endif /* HTTPSD_H */

@@ -34,13 +34,12 @@ int listen_on(unsigned short *port)
 	return fd;
 }
 
-int next_connection(const struct options *o)
+int next_connection(struct options *o)
 {
-	static unsigned long taken;
 	const struct timeval limit = { .tv_sec = IDLE_SECONDS };
 	int fd, one = 1;
 
-	if (__atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED) >= o->connections && o->connections)
+	if (__atomic_fetch_add(&o->taken, 1, __ATOMIC_RELAXED) >= o->connections && o->connections)
 		return -1;
 	do
 		fd = accept4(o->listener, NULL, NULL, SOCK_CLOEXEC);

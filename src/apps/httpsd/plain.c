@@ -10,7 +10,7 @@
 
 #include "httpsd.h"
 
-static const struct options *options;
+static struct options *options;
 static SSL_CTX *context;
 
 static void must(bool done, const char *what)
@@ -57,6 +57,28 @@ static void in_child(struct connection *c)
 		;
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER;
+static unsigned int running;
+
+static void *serve_in_thread(void *arg)
+{
+	serve_and_close(arg);
+	pthread_mutex_lock(&lock);
+	running--;
+	pthread_cond_signal(&fewer);
+	pthread_mutex_unlock(&lock);
+	return NULL;
+}
+
+static void wait_for_threads(void)
+{
+	pthread_mutex_lock(&lock);
+	while (running)
+		pthread_cond_wait(&fewer, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
 static void in_thread(struct connection *c)
 {
 	pthread_attr_t attr;
@@ -65,7 +87,10 @@ static void in_thread(struct connection *c)
 
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	done = !pthread_create(&thread, &attr, serve_and_close, c);
+	pthread_mutex_lock(&lock);
+	running++;
+	pthread_mutex_unlock(&lock);
+	done = !pthread_create(&thread, &attr, serve_in_thread, c);
 	pthread_attr_destroy(&attr);
 	must(done, "pthread_create");
 }
@@ -93,7 +118,7 @@ static void pool(unsigned int threads)
 	free(other);
 }
 
-long plain_serve(const struct options *o)
+long plain_serve(struct options *o)
 {
 	int fd;
 
@@ -110,5 +135,6 @@ long plain_serve(const struct options *o)
 		(o->way == PLAIN_FORK ? in_child : in_thread)(connection_of(fd));
 	while (waitpid(-1, NULL, 0) > 0)
 		;
+	wait_for_threads();
 	return -1;
 }

@@ -71,19 +71,20 @@ SSL_CTX *tls_context_without_key(const struct options *o, sign_fn sign)
 
 /* ---- warming up ------------------------------------------------------------------------------ */
 
-static X509 *throwaway_certificate(EVP_PKEY *key)
+void tls_throwaway(EVP_PKEY **key, X509 **cert)
 {
-	X509 *cert = X509_new();
-	X509_NAME *name = cert ? X509_get_subject_name(cert) : NULL;
+	X509 *c = X509_new();
+	X509_NAME *name = c ? X509_get_subject_name(c) : NULL;
 
-	if (!cert || !X509_set_version(cert, X509_VERSION_3) ||
+	*key = EVP_EC_gen("P-256");
+	*cert = c;
+	if (!*key || !name || !X509_set_version(c, X509_VERSION_3) ||
 	    !X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"httpsd", -1,
 					-1, 0) ||
-	    !X509_set_issuer_name(cert, name) || !X509_gmtime_adj(X509_getm_notBefore(cert), 0) ||
-	    !X509_gmtime_adj(X509_getm_notAfter(cert), 3600) || !X509_set_pubkey(cert, key) ||
-	    !X509_sign(cert, key, EVP_sha256()))
-		tls_die("no certificate to warm up with");
-	return cert;
+	    !X509_set_issuer_name(c, name) || !X509_gmtime_adj(X509_getm_notBefore(c), 0) ||
+	    !X509_gmtime_adj(X509_getm_notAfter(c), 3600) || !X509_set_pubkey(c, *key) ||
+	    !X509_sign(c, *key, EVP_sha256()))
+		tls_die("no key to throw away");
 }
 
 /* One after the other, until both have what they want. */
@@ -102,13 +103,14 @@ static void handshake(SSL *server, SSL *client)
 
 void tls_warm_up(void)
 {
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *cert = key ? throwaway_certificate(key) : NULL;
+	EVP_PKEY *key;
+	X509 *cert;
 	SSL_CTX *for_server = new_context(), *for_client = SSL_CTX_new(TLS_client_method());
 	BIO *one, *other;
 	SSL *server, *client;
 
-	if (!cert || !for_client || SSL_CTX_use_certificate(for_server, cert) != 1 ||
+	tls_throwaway(&key, &cert);
+	if (!for_client || SSL_CTX_use_certificate(for_server, cert) != 1 ||
 	    SSL_CTX_use_PrivateKey(for_server, key) != 1 || !BIO_new_bio_pair(&one, 0, &other, 0))
 		tls_die("nothing to warm up with");
 	server = SSL_new(for_server);

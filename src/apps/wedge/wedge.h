@@ -47,7 +47,8 @@ extern "C" {
  *
  * Once, early in main(): what the libraries' variables and the heap hold now is what each
  * sthread finds.  So before secrets are read; after all libraries are loaded.  Calling it
- * again does nothing.
+ * again does nothing.  A library's random generator is such a variable: an sthread that draws
+ * from it has to seed it first, or draws what the others draw.
  * Return: 0; -EPERM not in ring 0 of Dune mode; -ENOTSUP the CPU lacks what ring 3 needs, or
  * libc is not a shared library; -ENOEXEC the program is not linked with -z now;
  * -E2BIG thread-local storage of more than 48 KB; -ENOMEM.
@@ -74,6 +75,9 @@ int tag_new(size_t size, struct wedge_tag **tag);
  */
 int tag_delete(struct wedge_tag *tag);
 
+/**
+ * tag_base - where a tag begins, and tag_size, its size in bytes
+ */
 void *tag_base(const struct wedge_tag *tag);
 size_t tag_size(const struct wedge_tag *tag);
 
@@ -86,7 +90,12 @@ size_t tag_size(const struct wedge_tag *tag);
  */
 void *smalloc(size_t size, struct wedge_tag *tag);
 
-/* @p: from smalloc() or NULL.  Anything else: the process ends with a message. */
+/**
+ * sfree - give back
+ * @p: from smalloc() or NULL
+ *
+ * Anything else ends the process with a message, and an sthread with STHREAD_FAULT.
+ */
 void sfree(void *p);
 
 /**
@@ -140,10 +149,18 @@ struct sthread_sc {
 /* In a thread of its own that is started at once; else in the one that joins it. */
 #define STHREAD_THREAD		1
 
-/* Nothing: only sthread's own end, memory and what needs no right. */
+/**
+ * sc_init - nothing: only an sthread's own end, memory and what needs no right
+ */
 void sc_init(struct sthread_sc *sc);
 
-/* Each: 0; -EINVAL a bad right, or not of that kind; -ENOSPC too many. */
+/**
+ * sc_mem_add - a tag; sc_fd_add, a descriptor; sc_gate_add, a callgate; sc_pages_add, pages
+ * @rights: WEDGE_R or WEDGE_RW; for a descriptor WEDGE_W alone, too
+ * @begin, @end: whole pages, 1 MiB at most
+ *
+ * Return: 0; -EINVAL a bad right, or not of that kind; -ENOSPC too many.
+ */
 int sc_mem_add(struct sthread_sc *sc, struct wedge_tag *tag, unsigned int rights);
 int sc_fd_add(struct sthread_sc *sc, int fd, unsigned int rights);
 int sc_gate_add(struct sthread_sc *sc, struct wedge_gate *gate);
@@ -213,7 +230,10 @@ int sthread_create(struct sthread **sthread, const struct sthread_sc *sc,
  */
 int sthread_join(struct sthread *sthread, struct sthread_result *result);
 
-/* What a result says, in words, as one line into @text. */
+/**
+ * sthread_describe - what a result says, in words, as one line into @text
+ * @size: of @text, in bytes; what does not fit is left out
+ */
 void sthread_describe(const struct sthread_result *result, char *text, size_t size);
 
 /**
@@ -250,7 +270,11 @@ int gate_new(struct wedge_gate **gate, const struct sthread_sc *sc,
 /* The same, but it is wiped after a failure alone: what a call left, the next one can find. */
 #define GATE_KEPT		2
 
-/* No context may have it any more.  Return: 0; -EBUSY it is being called. */
+/**
+ * gate_delete - take it back
+ *
+ * No context may have it any more.  Return: 0; -EBUSY it is being called.
+ */
 int gate_delete(struct wedge_gate *gate);
 
 /**
@@ -262,7 +286,11 @@ int gate_delete(struct wedge_gate *gate);
  */
 long gate_call(struct wedge_gate *gate, void *arg);
 
-/* How the last call of it that failed ended.  false: none did. */
+/**
+ * gate_failure - how the last call of it that failed ended
+ *
+ * Return: false: none did, and @result is as it was.
+ */
 bool gate_failure(struct wedge_gate *gate, struct sthread_result *result);
 
 #ifdef __cplusplus
