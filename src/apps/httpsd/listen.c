@@ -14,6 +14,18 @@
 
 #define IDLE_SECONDS	30	/* a peer that says nothing for so long */
 
+/* What is accepted has them as well. */
+static bool set_options(int fd)
+{
+	const struct timeval limit = { .tv_sec = IDLE_SECONDS };
+	int one = 1;
+
+	return !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) &&
+	       !setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) &&
+	       !setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) &&
+	       !setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
 int listen_on(unsigned short *port)
 {
 	struct sockaddr_in at = {
@@ -22,11 +34,10 @@ int listen_on(unsigned short *port)
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 	socklen_t len = sizeof(at);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
-	    bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, 64) ||
-	    getsockname(fd, (struct sockaddr *)&at, &len)) {
+	if (fd < 0 || !set_options(fd) || bind(fd, (struct sockaddr *)&at, sizeof(at)) ||
+	    listen(fd, 64) || getsockname(fd, (struct sockaddr *)&at, &len)) {
 		fprintf(stderr, "httpsd: port %u: %s\n", *port, strerror(errno));
 		exit(1);
 	}
@@ -36,20 +47,17 @@ int listen_on(unsigned short *port)
 
 int next_connection(struct options *o)
 {
-	const struct timeval limit = { .tv_sec = IDLE_SECONDS };
-	int fd, one = 1;
+	int fd;
 
 	if (__atomic_fetch_add(&o->taken, 1, __ATOMIC_RELAXED) >= o->connections && o->connections)
 		return -1;
 	do
 		fd = accept4(o->listener, NULL, NULL, SOCK_CLOEXEC);
-	while (fd < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EMFILE));
+	while (fd < 0 && (errno == EINTR || errno == EAGAIN || errno == ECONNABORTED ||
+			  errno == EMFILE));
 	if (fd < 0) {
 		fprintf(stderr, "httpsd: accept: %s\n", strerror(errno));
 		exit(1);
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	return fd;
 }

@@ -53,7 +53,7 @@ int arena_init(void)
 	return -ENOMEM;
 }
 
-void *page_get(void)
+void *page_get_as_is(void)
 {
 	struct free_page *page;
 
@@ -66,6 +66,13 @@ void *page_get(void)
 		pages_next += PGSIZE;
 	}
 	unlock(&pages_lock);
+	return page;
+}
+
+void *page_get(void)
+{
+	void *page = page_get_as_is();
+
 	if (page)
 		zero_words(page, PGSIZE);
 	return page;

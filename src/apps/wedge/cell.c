@@ -16,18 +16,19 @@ static int map_pages(struct cell *c, uintptr_t begin, uintptr_t end, unsigned in
 
 /* ---- its own tables --------------------------------------------------------------------- */
 
+/* A page that is written to all over, by its owner's and nobody else's entries. */
 static void *own_page(struct cell *c)
 {
-	void *page = c->owned < OWNED_MAX ? page_get() : NULL;
+	void *page = c->owned < OWNED_MAX ? page_get_as_is() : NULL;
 
 	if (page)
 		c->own[c->owned++] = page;
 	return page;
 }
 
-static ptent_t *copy_of_table(struct cell *c, const ptent_t *from)
+static void *own_copy(struct cell *c, const void *from)
 {
-	ptent_t *to = own_page(c);
+	void *to = own_page(c);
 
 	if (to)
 		copy_words(to, from, PGSIZE);
@@ -44,7 +45,7 @@ static ptent_t *own_slot(struct cell *c, unsigned int index)
 			return c->slot[i].l2;
 	if (c->slots == OWN_SLOTS || !(c->root[index] & PTE_P))
 		return NULL;
-	l2 = copy_of_table(c, table_of(c->root[index]));
+	l2 = own_copy(c, table_of(c->root[index]));
 	if (!l2)
 		return NULL;
 	c->slot[c->slots].index = index;
@@ -66,7 +67,7 @@ static ptent_t *own_below(struct cell *c, ptent_t *entry, size_t step)
 	if (e & OWN)
 		return table_of(e);
 	if (e & OF_MODEL) {
-		table = copy_of_table(c, table_of(e));
+		table = own_copy(c, table_of(e));
 	} else {
 		table = own_page(c);
 		if (table)
@@ -86,16 +87,6 @@ static ptent_t *own_entry(struct cell *c, uintptr_t va)
 	return table ? &table[PDX(0, va)] : NULL;
 }
 
-static bool is_own_page(struct cell *c, ptent_t e)
-{
-	void *page = table_of(e);
-
-	for (unsigned int i = 0; i < c->owned; i++)
-		if (c->own[i] == page)
-			return true;
-	return false;
-}
-
 /* A write to one of the libraries' variables. */
 static bool copy_on_write(struct cell *c, uintptr_t va)
 {
@@ -105,12 +96,11 @@ static bool copy_on_write(struct cell *c, uintptr_t va)
 
 	if (!entry)
 		return false;
-	if (!is_own_page(c, *entry)) {
-		page = own_page(c);
+	if (!(*entry & OWN)) {
+		page = own_copy(c, from);
 		if (!page)
 			return false;
-		copy_words(page, from, PGSIZE);
-		__atomic_store_n(entry, entry_of(page) | USER_PAGE, __ATOMIC_RELEASE);
+		__atomic_store_n(entry, entry_of(page) | USER_PAGE | OWN, __ATOMIC_RELEASE);
 	}
 	return true;
 }

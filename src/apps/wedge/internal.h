@@ -61,7 +61,7 @@
 #define ENTRY_RING0	(PTE_P | PTE_W | PTE_A | PTE_D)
 #define ENTRY_TABLE	(PTE_P | PTE_W | PTE_U | PTE_A)
 
-/* In an entry of level 2 or 1: what it names is of the model, or of the cell. */
+/* What an entry names is of the model, or of the cell: a table, or a copy of a page. */
 #define OF_MODEL	PTE_USR1
 #define OWN		PTE_USR2
 
@@ -182,6 +182,7 @@ static inline unsigned int ring(void)
 /* arena.c */
 int arena_init(void);
 void *page_get(void);			/* zeroed, ring 0's; NULL: no memory */
+void *page_get_as_is(void);		/* the same, for who writes to all of it */
 void page_put(void *page);
 struct wedge_tag *tag_at(uintptr_t addr);
 bool tag_hold(struct wedge_tag *tag);	/* one user more; false: no such tag */

@@ -21,7 +21,7 @@ ptent_t *model_root;
 static unsigned int model_generation;
 static unsigned int model_lock;
 static struct object_range ranges[RANGES_MAX];
-static unsigned int nr_ranges;
+static unsigned int nr_ranges;		/* when all is set up, of those with copies */
 static const char **copies;		/* of each page of the ranges with copies */
 static size_t nr_copies;
 
@@ -150,6 +150,17 @@ static int open_page(const struct object_range *r, uintptr_t va)
 	return 0;
 }
 
+/* Each fault of an sthread asks for one with copies, and nobody for another. */
+static void keep_copied(void)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < nr_ranges; i++)
+		if (ranges[i].copy)
+			ranges[kept++] = ranges[i];
+	nr_ranges = kept;
+}
+
 int model_init(void)
 {
 	size_t wanted = 0;
@@ -175,6 +186,7 @@ int model_init(void)
 	for (unsigned int i = 0; i < nr_ranges && !ret; i++)
 		for (uintptr_t va = ranges[i].begin; va < ranges[i].end && !ret; va += PGSIZE)
 			ret = open_page(&ranges[i], va);
+	keep_copied();
 	return ret;
 }
 
@@ -183,8 +195,6 @@ const void *model_copy_of(uintptr_t va)
 	size_t at = 0;
 
 	for (unsigned int i = 0; i < nr_ranges; i++) {
-		if (!ranges[i].copy)
-			continue;
 		if (va - ranges[i].begin < ranges[i].end - ranges[i].begin)
 			return copies[at + (va - ranges[i].begin) / PGSIZE];
 		at += (ranges[i].end - ranges[i].begin) / PGSIZE;
