@@ -255,8 +255,15 @@ static void *look_elsewhere(void *arg)
 	return (void *)(uintptr_t)(hits + *(volatile int *)&elsewhere);
 }
 
+static long count_in_gate(void *trusted, void *arg)
+{
+	(void)trusted;
+	return (long)count(arg);
+}
+
 static void boundaries(void)
 {
+	struct wedge_gate *g;
 	struct sthread_sc sc;
 
 	misses = 3;
@@ -271,6 +278,13 @@ static void boundaries(void)
 	wedge_returns(&sc, count, NULL, 3, "or to be written");
 	wedge_returns(&sc, count, NULL, 3, "again");
 	ktap_eq(hits, 2, "and the program sees it");
+	wedge_must(gate_new(&g, &sc, count_in_gate, NULL, GATE_RECYCLED), "gate_new");
+	for (int i = 0; i < 3; i++)
+		ktap_eq(gate_call(g, NULL), 3, "a recycled gate has it, too, call %d", i);
+	ktap_eq(hits, 5, "in each of its calls");
+	wedge_must(gate_delete(g), "gate_delete");
+	sc_init(&sc);
+	wedge_faults(&sc, look, NULL, &hits, "and not who gets its compartment");
 }
 
 /* ---- memory ---------------------------------------------------------------------------- */
@@ -341,7 +355,7 @@ int main(void)
 {
 	struct question *q;
 
-	ktap_plan(DUNE_TEST_ENTER + 3 * 13 + 2 + 7 + 7 + 9 + DUNE_TEST_LEAVE);
+	ktap_plan(DUNE_TEST_ENTER + 3 * 13 + 2 + 7 + 12 + 9 + DUNE_TEST_LEAVE);
 	dune_test_enter();
 	wedge_must(wedge_init(), "wedge_init");
 	keys = wedge_tag(1);

@@ -100,6 +100,8 @@ static bool copy_on_write(struct cell *c, uintptr_t va)
 		page = own_copy(c, from);
 		if (!page)
 			return false;
+		c->copy[c->copies].entry = entry;
+		c->copy[c->copies++].from = from;
 		__atomic_store_n(entry, entry_of(page) | USER_PAGE | OWN, __ATOMIC_RELEASE);
 	}
 	return true;
@@ -112,6 +114,24 @@ static void disown(struct cell *c)
 	while (c->owned)
 		page_put(c->own[--c->owned]);
 	c->slots = 0;
+	c->copies = 0;
+	c->given = false;
+}
+
+/*
+ * Who comes next writes to much the same variables: the copies stay, and with them the tables
+ * down to there, and those that were written to become what they were copied from.
+ */
+static void renew(struct cell *c)
+{
+	for (unsigned int i = 0; i < c->copies; i++) {
+		ptent_t *entry = c->copy[i].entry;
+
+		if (!(*entry & PTE_D))
+			continue;
+		copy_words(table_of(*entry), c->copy[i].from, PGSIZE);
+		*entry &= ~PTE_D;
+	}
 }
 
 /* ---- what is mapped ------------------------------------------------------------------------ */
@@ -249,6 +269,7 @@ static void unmap_tag(struct cell *c, const struct wedge_tag *t)
 
 static int map_pages(struct cell *c, uintptr_t begin, uintptr_t end, unsigned int rights)
 {
+	c->given = true;
 	for (uintptr_t va = begin; va < end; va += PGSIZE) {
 		ptent_t *entry = own_entry(c, va);
 
@@ -269,14 +290,25 @@ void cell_take(struct cell *c, uintptr_t va)
 		unmap_tag(c, tag);
 }
 
+static int map_context_pages(struct cell *c)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < c->sc.tags && !ret; i++)
+		if (!c->sc.tag[i].tag)
+			ret = map_pages(c, c->sc.tag[i].begin, c->sc.tag[i].end,
+					c->sc.tag[i].rights);
+	return ret;
+}
+
 static int map_context(struct cell *c)
 {
 	int ret = 0;
 
 	for (unsigned int i = 0; i < c->sc.tags && !ret; i++)
-		ret = c->sc.tag[i].tag ? map_tag(c, c->sc.tag[i].tag, c->sc.tag[i].rights) :
-		      map_pages(c, c->sc.tag[i].begin, c->sc.tag[i].end, c->sc.tag[i].rights);
-	return ret;
+		if (c->sc.tag[i].tag)
+			ret = map_tag(c, c->sc.tag[i].tag, c->sc.tag[i].rights);
+	return ret ? ret : map_context_pages(c);
 }
 
 /* ---- get, wipe, put ----------------------------------------------------------------------------- */
@@ -303,7 +335,12 @@ void cell_wipe(struct cell *c)
 	uintptr_t heap = c->base + HEAP_AT;
 	bool written = false;
 
-	disown(c);
+	if (c->given || c->owned > OWNED_KEPT) {
+		disown(c);
+		map_context_pages(c);	/* without memory the pages are not there */
+	} else {
+		renew(c);
+	}
 	for (uintptr_t va = c->stack_low; va < c->base + STACK_TOP; va += PGSIZE)
 		if (was_written(c, va))
 			zero_words((void *)va, PGSIZE);
@@ -395,6 +432,7 @@ void cell_put(struct cell *c)
 	for (unsigned int i = 0; i < c->sc.tags; i++)
 		if (c->sc.tag[i].tag)
 			unmap_tag(c, c->sc.tag[i].tag);
+	c->sc.tags = 0;		/* it has no context any more */
 	cell_wipe(c);
 	lock(&cells_lock);
 	c->next = cells_free;

@@ -66,11 +66,12 @@
 #define OWN		PTE_USR2
 
 /* Where the cells' books are, in GiB 0. */
-#define BOOKS_SIZE	(2 * PGSIZE)
+#define BOOKS_SIZE	(4 * PGSIZE)
 #define BOOKS_AT	(GIANT_PGSIZE - CELLS_MAX * BOOKS_SIZE)
 
-/* Copies of pages and tables of its own that a cell can have. */
-#define OWNED_MAX	400
+/* Copies of pages and tables of its own that a cell can have, and how many it keeps. */
+#define OWNED_MAX	500
+#define OWNED_KEPT	150
 #define OWN_SLOTS	8
 
 struct cell {
@@ -87,7 +88,13 @@ struct cell {
 		unsigned int index;
 		ptent_t *l2;
 	} slot[OWN_SLOTS];
+	bool given;			/* pages that are not copies: for this context alone */
 	void *own[OWNED_MAX];
+	unsigned int copies;
+	struct {
+		ptent_t *entry;
+		const void *from;
+	} copy[OWNED_MAX];
 	struct cell *next;		/* free */
 	struct learned *learning;
 	struct sthread_sc sc;
