@@ -20,6 +20,7 @@ import pytest
 from machine_fakes import fake_spec
 from processes import wait_gone
 
+from dunelab import spec
 from dunelab.cli import fidelity as command
 from dunelab.deadline import Deadline
 from dunelab.errors import GuestDied, InfrastructureError
@@ -43,7 +44,7 @@ from dunelab.fidelity.suites import (
 from dunelab.images.store import Store, find_repo_root
 from dunelab.machine.machine import Machine
 from dunelab.results.report import make_header
-from dunelab.spec import CommandResult
+from dunelab.spec import CommandResult, EngineFacts, EngineName, Vendor
 
 SUITES = all_suites(Store.open())
 CPYTHON = SUITES["cpython"]
@@ -369,6 +370,8 @@ Answer = Callable[[str], CommandResult]
 
 class FakeMachine:
     """Answers unit.sh's command lines."""
+
+    facts = EngineFacts(EngineName.TCG, "tcg", "QEMU 9.0.0", Vendor.AMD, "max", spec.Unit.TICKS)
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
