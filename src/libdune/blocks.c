@@ -59,8 +59,11 @@ static void untrack(struct dune_percpu *pc)
 		}
 }
 
-/* The block around @addr, an address of its host stack or of its tables; or NULL. */
-struct dune_percpu *__dune_block_around(uint64_t addr)
+/*
+ * The block around @addr, an address of its host stack or of its tables; or NULL.  On the
+ * host side the signal handler alone asks.
+ */
+DUNE_SIGNAL_TEXT struct dune_percpu *__dune_block_around(uint64_t addr)
 {
 	uint64_t base = addr & ~(uint64_t)(DUNE_BLOCK_ALIGN - 1);
 	uint32_t nr = __atomic_load_n(&nr_blocks, __ATOMIC_ACQUIRE);

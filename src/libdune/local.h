@@ -102,6 +102,11 @@ void __dune_block_destroy(struct dune_percpu *pc);
 void __dune_block_forget(struct dune_percpu *pc);
 bool __dune_is_only_block(const struct dune_percpu *pc);
 bool __dune_release_vm(struct dune_percpu *pc);
+/*
+ * Where a signal handler of the host side stands before its thread's block says that
+ * one is at work, and after.
+ */
+#define DUNE_SIGNAL_TEXT	__attribute__((section("dune_signal")))
 struct dune_percpu *__dune_block_around(uint64_t addr);
 int __dune_vcpu_create(struct dune_percpu *pc);
 void __dune_forget_parent(struct dune_percpu *own);

@@ -35,17 +35,19 @@ static long kernel_action(int sig, const struct dune_sigaction *act, struct dune
 
 /*
  * The action that Linux gets for a program's handler.  SIGSEGV and SIGBUS stay
- * open: a frame that does not fit on the guest's stack must come back here.
+ * open: a frame that does not fit on the guest's stack must come back here.  Not
+ * while one of them is being taken: somebody who sends both as fast as Linux builds
+ * frames would fill the host stack before any of their handlers has begun.
  * SA_ONSTACK would mean Linux's own alternate stack, which is the host side's.
  */
-static struct dune_sigaction host_action(const struct dune_sigaction *act)
+static struct dune_sigaction host_action(int sig, const struct dune_sigaction *act)
 {
 	return (struct dune_sigaction) {
 		.handler = (uint64_t)__dune_host_signal,
 		.flags = (act->flags & ~(uint64_t)SA_ONSTACK) | SA_SIGINFO | SA_NODEFER |
 			 SA_RESTORER,
 		.restorer = (uint64_t)__dune_restorer,
-		.mask = ~SIG_SYNC,
+		.mask = SIG_BIT(sig) & SIG_SYNC ? ~0ULL : ~SIG_SYNC,
 	};
 }
 
@@ -54,7 +56,7 @@ static struct dune_sigaction action_for_kernel(int sig, const struct dune_sigact
 {
 	bool handled = act->handler ? is_handler(act->handler) : __dune_dumps_core(sig);
 
-	return handled ? host_action(act) : *act;
+	return handled ? host_action(sig, act) : *act;
 }
 
 /* The flags that host_action() decides: the program's own are in the table. */

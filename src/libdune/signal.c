@@ -15,7 +15,10 @@ extern const char __dune_run_done[], __dune_call_load[],
 	__dune_host_c[], __dune_plain_check[], __dune_plain_jump[],
 	__dune_clone_check[], __dune_clone_insn[], __dune_exec_check[],
 	__dune_exec_insn[], __dune_exec_put_off[], __dune_copy_words[], __dune_copy_bytes[],
-	__dune_copy_refused[], __dune_int80_load[], __dune_int80_insn[], __dune_int80_done[];
+	__dune_copy_refused[], __dune_int80_load[], __dune_int80_insn[], __dune_int80_done[],
+	__dune_restorer_done[];
+extern const char __start_dune_signal[] __attribute__((visibility("hidden"))),
+	__stop_dune_signal[] __attribute__((visibility("hidden")));
 
 #define SIG_IGN_	1	/* as the kernel has it */
 #define SYS_SECCOMP_	1	/* si_code */
@@ -125,9 +128,8 @@ void __dune_force_signal(struct dune_percpu *pc, int sig, int code, uint64_t add
 /* ---- putting off ------------------------------------------------------ */
 
 /*
- * Not now: what the handler interrupted goes on with @sig blocked.  SIGSEGV and SIGBUS
- * are open while the handler runs: not blocked first, it would be here again at once,
- * and never come to an end.
+ * Not now: what the handler interrupted goes on with @sig blocked.  So it is here, lest
+ * it come again at once.
  */
 static void queue_again(int sig, const void *info, struct dune_ucontext *uc)
 {
@@ -251,7 +253,7 @@ int __dune_deliver_deferred(struct dune_percpu *pc)
 
 /* ---- the handler ------------------------------------------------------ */
 
-static bool within(uint64_t rip, const char *first, const char *last)
+static __attribute__((always_inline)) inline bool within(uint64_t rip, const char *first, const char *last)
 {
 	return rip >= (uint64_t)first && rip <= (uint64_t)last;
 }
@@ -414,10 +416,23 @@ static void interrupt_outside(int sig, siginfo_t *info, struct dune_ucontext *uc
 	((void (*)(int, siginfo_t *, void *))act.handler)(sig, info, uc);
 }
 
-void __dune_host_signal(int sig, void *siginfo, void *ucontext)
+/*
+ * Was a handler interrupted, by SIGSEGV or SIGBUS?  One that had just begun, or was about to
+ * return, does not say so itself; and its mask is not the thread's.
+ */
+static __attribute__((always_inline)) inline bool in_handler(const struct dune_percpu *pc,
+							     uint64_t rip)
+{
+	return pc->handling ||
+	       (rip >= (uint64_t)__start_dune_signal && rip < (uint64_t)__stop_dune_signal) ||
+	       within(rip, __dune_restorer, __dune_restorer_done);
+}
+
+DUNE_SIGNAL_TEXT void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 {
 	struct dune_ucontext *uc = ucontext;
 	siginfo_t *info = siginfo;
+	uint64_t sync = SIG_SYNC;
 	struct dune_percpu *pc = __dune_block_around(uc->rsp);
 
 	/* A fault of the copy; a timer's SIGALRM has a code of the kernel's, too. */
@@ -430,11 +445,13 @@ void __dune_host_signal(int sig, void *siginfo, void *ucontext)
 		interrupt_outside(sig, info, uc);
 		return;
 	}
-	if (pc->handling) {	/* SIGSEGV or SIGBUS: sent by somebody, or of a frame */
+	if (in_handler(pc, uc->rip)) {	/* sent by somebody, or of a frame */
 		queue_again(sig, info, uc);
 		return;
 	}
 	pc->handling = 1;
+	if (SIG_SYNC & SIG_BIT(sig))	/* what is copied may fault; one that is sent is put off */
+		__dune_own4(SYS_rt_sigprocmask, SIG_UNBLOCK, &sync, 0, 8);
 	interrupt_guest(pc, sig, info, uc);
 	pc->restoring = 0;
 	pc->handling = 0;

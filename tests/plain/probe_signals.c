@@ -71,7 +71,7 @@ static void altstack_too_small(void)
 		raise(SIGUSR1);
 }
 
-#define STORM	3000
+#define STORM	2000
 
 static volatile int stormed;
 
@@ -82,26 +82,34 @@ static void count_storm(int sig, siginfo_t *info, void *context)
 	stormed |= 1 << (sig == SIGSEGV ? 0 : sig == SIGBUS ? 1 : 2);
 }
 
-/* Sent by somebody, at any moment, while others are being delivered. */
+/*
+ * Sent by somebody, at any moment, while others are being delivered; each by a process of
+ * its own, so that on several CPUs they come faster than their handlers can begin.
+ */
 static void faults_sent(void)
 {
-	pid_t me = getpid(), pid;
+	static const int sigs[] = { SIGUSR1, SIGSEGV, SIGBUS };
+	pid_t me = getpid();
+	sigset_t mask;
+	int senders = 0;
 
-	handle(SIGSEGV, count_storm, 0);
-	handle(SIGBUS, count_storm, 0);
-	handle(SIGUSR1, count_storm, 0);
-	pid = fork();
-	if (!pid) {
-		for (int i = 0; i < STORM; i++) {
-			kill(me, SIGUSR1);
-			kill(me, SIGSEGV);
-			kill(me, SIGBUS);
+	for (unsigned int i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
+		handle(sigs[i], count_storm, 0);
+	for (unsigned int i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++) {
+		if (!fork()) {
+			for (int n = 0; n < STORM; n++)
+				kill(me, sigs[i]);
+			_exit(0);
 		}
-		_exit(0);
+		senders++;
 	}
-	while (!waitpid(pid, NULL, WNOHANG))
-		syscall(SYS_getppid);
+	while (senders)
+		senders -= waitpid(-1, NULL, WNOHANG) > 0;
 	say("survived, seen %x", (unsigned int)stormed);
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	for (int sig = 1; sig <= 64; sig++)
+		if (sigismember(&mask, sig) > 0)
+			say("signal %d is blocked", sig);
 }
 
 /* ---- frames ----------------------------------------------------------- */
@@ -204,7 +212,7 @@ static void count(int sig, siginfo_t *info, void *context)
 /* Calls that look into the program's own state, while a timer interrupts them. */
 static void masks(void)
 {
-	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { { 0, 0 }, { 0, 0 } };
 	int lost = 0, rounds;
 	sigset_t usr2, mask;
 
