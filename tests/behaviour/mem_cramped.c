@@ -17,6 +17,7 @@
 #define STEP		(32L * 1024)
 #define STEPS		48
 #define LEAK_KIB	1024
+#define ROUNDS		4	/* what leaks does so each time; caches have grown at last */
 #define TOUCHED		(256L * 1024)
 
 /* What a child ends with. */
@@ -159,10 +160,26 @@ static bool ladder(const char *what, int (*fn)(unsigned char *p), unsigned char 
 	return !seen[STRANGE] && seen[THROUGH] && seen[TOLD] + seen[KILLED];
 }
 
+struct ladders {
+	bool told, entered, forked, grown;
+};
+
+static struct ladders climb(unsigned char *p)
+{
+	struct ladders l;
+
+	l.told = ladder("the interface", is_told, p);
+	l.entered = ladder("entering", enters, p);
+	l.forked = ladder("forking", forks, p);
+	l.grown = ladder("growing", grows, p);
+	return l;
+}
+
 int main(void)
 {
-	long references = meminfo_references();
+	long references = meminfo_references(), more;
 	struct meminfo before, after;
+	struct ladders l;
 	unsigned char *p;
 
 	ktap_plan(DUNE_TEST_ENTER + 7 + DUNE_TEST_LEAVE);
@@ -170,23 +187,23 @@ int main(void)
 	p = mem_new(TOUCHED);
 	for (unsigned int i = 0; i < 3; i++)
 		outcome(forks, p);	/* whatever grows once has grown */
-	before = meminfo_settled();
-
-	bool told = ladder("the interface", is_told, p);
-	bool entered = ladder("entering", enters, p);
-	bool forked = ladder("forking", forks, p);
-	bool grown = ladder("growing", grows, p);
-
 	after = meminfo_settled();
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		before = after;
+		l = climb(p);
+		after = meminfo_settled();
+		more = after.unnamed - before.unnamed + after.slab - before.slab;
+		ktap_note("KiB: %ld unnamed, %ld slab more", after.unnamed - before.unnamed,
+			  after.slab - before.slab);
+		if (!(l.told && l.entered && l.forked && l.grown) || more < LEAK_KIB)
+			break;
+	}
 	dune_test_enter();
-	ktap_ok(told, "the module's interface works or gives ENOMEM");
-	ktap_ok(entered, "entering gets through, gives ENOMEM or ends in an OOM kill");
-	ktap_ok(forked, "so does forking in Dune mode");
-	ktap_ok(grown, "so does growing in guest mode");
-	ktap_note("KiB: %ld unnamed, %ld slab more", after.unnamed - before.unnamed,
-		  after.slab - before.slab);
-	ktap_ok(after.unnamed - before.unnamed + after.slab - before.slab < LEAK_KIB,
-		"the memory is back");
+	ktap_ok(l.told, "the module's interface works or gives ENOMEM");
+	ktap_ok(l.entered, "entering gets through, gives ENOMEM or ends in an OOM kill");
+	ktap_ok(l.forked, "so does forking in Dune mode");
+	ktap_ok(l.grown, "so does growing in guest mode");
+	ktap_ok(more < LEAK_KIB, "the memory is back");
 	ktap_eq(meminfo_references() - references, 2, "the module is held by this process alone");
 	ktap_ok(remove_group(), "nothing holds on to the group");
 	return dune_test_done();

@@ -5,7 +5,6 @@
  * end of the pool, and threads.
  */
 #include "../vm.h"
-#include "../meminfo.h"
 
 #define MANY	3000
 
@@ -58,13 +57,6 @@ static void many(void)
 		dune_page_free(taken[i]);
 }
 
-static long resident(void)
-{
-	struct meminfo m = meminfo_settled();
-
-	return m.unnamed;
-}
-
 static void gives_back(void)
 {
 	struct page *big[8];
@@ -72,7 +64,6 @@ static void gives_back(void)
 	unsigned int good = 0;
 	void *va;
 
-	(void)resident;
 	for (int i = 0; i < 8; i++) {
 		big[i] = dune_page_alloc_order(DUNE_ORDER_2M);
 		good += big[i] && !(dune_page2pa(big[i]) & BIG_PGMASK);
