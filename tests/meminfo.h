@@ -69,10 +69,14 @@ static struct meminfo meminfo_now(void)
 	return m;
 }
 
-/* After the module's deferred work: a VM is freed once a grace period is over. */
+/*
+ * After the module's deferred work: a VM is freed once a grace period is over, which on a
+ * busy host may take its time.  So until no more comes back.
+ */
 __attribute__((unused)) static struct meminfo meminfo_settled(void)
 {
 	struct timespec nap = { 0, 500000000 };
+	struct meminfo m, last;
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 
 	sync();
@@ -81,7 +85,15 @@ __attribute__((unused)) static struct meminfo meminfo_settled(void)
 	if (fd >= 0)
 		close(fd);
 	nanosleep(&nap, NULL);
-	return meminfo_now();
+	m = meminfo_now();
+	for (unsigned int i = 0; i < 20; i++) {
+		last = m;
+		nanosleep(&nap, NULL);
+		m = meminfo_now();
+		if (m.unnamed + m.slab >= last.unnamed + last.slab - 64)
+			break;
+	}
+	return m;
 }
 
 __attribute__((unused)) static long meminfo_references(void)

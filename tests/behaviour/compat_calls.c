@@ -9,6 +9,7 @@
 #include <libdune/cpu-x86.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 static volatile int seen;
 static volatile bool in_guest;
@@ -150,17 +151,18 @@ static void on_alarm(int sig)
 
 static void hypercalls(void)
 {
+	static const struct itimerval often = { { 0, 300000 }, { 0, 300000 } }, never;
 	struct sigaction act = { .sa_handler = on_alarm };
 
 	ktap_eq(HYPERCALL("vmcall", SYS_getpid, 0L), getpid(), "VMCALL in the program");
 	ktap_eq(HYPERCALL("vmmcall", SYS_getpid, 0L), getpid(), "VMMCALL in the program");
 	ktap_eq(HYPERCALL("vmcall", SYS_close, -1L), -EBADF, "an error");
 	sigaction(SIGALRM, &act, NULL);
-	alarm(1);
+	setitimer(ITIMER_REAL, &often, NULL);	/* the first may come before the call */
 	ktap_eq(HYPERCALL("vmcall", SYS_pause, 0L), -EINTR, "a signal ends VMCALL");
-	alarm(1);
 	ktap_eq(HYPERCALL("vmmcall", SYS_pause, 0L), -EINTR, "and VMMCALL");
-	ktap_eq(alarms, 2, "and was handled");
+	setitimer(ITIMER_REAL, &never, NULL);
+	ktap_ok(alarms >= 2, "and was handled");
 }
 
 int main(void)

@@ -95,9 +95,9 @@ static int effect(pid_t pid, const struct life *l, int sig)
 	while (l->beats < 3)
 		if (child_now() - since > 60)
 			return STUCK;
+	kill(pid, sig);
 	before = l->beats;
 	since = child_now();
-	kill(pid, sig);
 	while (!waitpid(pid, &status, WNOHANG | WUNTRACED)) {
 		if (goes_on(l, &before, since))
 			return end(pid, NOTHING);

@@ -229,7 +229,7 @@ static void ids(void)
 		"there is none for a CPU that nobody noted");
 	ktap_ok(dune_apic_id_for_cpu(100000, &error) == 0 && error, "nor for one beyond all");
 	/* The thread may have been joined before its descriptor went. */
-	for (int i = 0; i < 1000 && !dune_send_interrupt(VECTOR, (uint32_t)(unsigned long)id); i++)
+	for (int i = 0; i < 20000 && !dune_send_interrupt(VECTOR, (uint32_t)(unsigned long)id); i++)
 		usleep(1000);
 	ktap_eq(dune_send_interrupt(VECTOR, (uint32_t)(unsigned long)id),
 		(unsigned long long)-ESRCH, "a thread that has ended has no ID");

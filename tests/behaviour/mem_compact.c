@@ -18,7 +18,7 @@
 #define KEPT		4		/* one page in so many is kept: the rest are holes */
 #define NR_KEPT		(PAGES / KEPT)
 #define MOVED		200		/* frames that must have changed */
-#define TRIES		4
+#define TRIES		8
 
 static unsigned char *area;
 static uint64_t *frames;

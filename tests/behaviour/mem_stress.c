@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 slow-bochs=29 */
+/* dunelab: cpus=2 timeout=150 slow-bochs=29 */
 /*
  * Everything at once: eight threads in Dune mode map, move, protect, discard,
  * merge, collapse, fork and truncate, each on areas of its own whose every word
@@ -260,6 +260,18 @@ static int native(void *arg)
 	return 0;
 }
 
+/* On a busy host a CPU may be away for most of the time. */
+static bool enough(void)
+{
+	unsigned long ops = 0, forks = 0;
+
+	for (unsigned int i = 0; i < THREADS; i++) {
+		ops += thread[i].ops;
+		forks += thread[i].forks;
+	}
+	return ops > THREADS && forks;
+}
+
 int main(void)
 {
 	unsigned long ops = 0, wrong = 0, refused = 0, forks = 0, counted, sum = 0;
@@ -281,7 +293,8 @@ int main(void)
 		if (pthread_create(&thread[i].id, NULL, run, &thread[i]))
 			ktap_bail("pthread_create failed");
 	}
-	for (end = child_now() + SECONDS; child_now() < end; usleep(200000))
+	for (end = child_now() + SECONDS; child_now() < end || (!enough() && child_now() < end + 60);
+	     usleep(200000))
 		mem_write_text("/proc/sys/vm/compact_memory", "1");
 	*stop = 1;
 	status = child_wait(&other);
@@ -303,8 +316,7 @@ int main(void)
 	ktap_metric("stress_ops", (long long)ops, "count");
 	ktap_metric("stress_forks", (long long)forks, "count");
 	ktap_eq(inside, THREADS, "all threads were in Dune mode");
-	ktap_ok(ops > THREADS && forks > 0, "%lu operations, %lu forks in %d seconds", ops, forks,
-		SECONDS);
+	ktap_ok(ops > THREADS && forks > 0, "%lu operations, %lu forks", ops, forks);
 	ktap_eq(refused, 0, "none was refused");
 	ktap_eq(wrong, 0, "every word was what it had to be");
 	ktap_ok(status == 0, "the native process ends well (%s)", child_status(status));

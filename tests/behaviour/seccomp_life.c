@@ -39,8 +39,9 @@ static int whitelist(struct outcome *o)
 			      ON(SYS_getppid, ALLOW), OTHERWISE(KILL));
 	for (size_t i = 0; i < len; i += 1UL << 30)
 		far[i] = (char)i;
-	while (alarms < 5)
+	do
 		o->value[2] = getppid() > 0;
+	while (alarms < 5);
 	o->value[1] = 5;
 	syscall(SYS_exit_group, 7);
 	return 3;

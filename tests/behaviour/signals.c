@@ -327,13 +327,15 @@ static void asynchronous(struct child *other)
 	if (pipe(pipes))
 		ktap_bail("pipe: %s", strerror(errno));
 	handle(SIGALRM, SA_RESTART);
-	tick = (struct itimerval) { { 0, 0 }, { 0, 20000 } };
+	/* Again and again: the first may come before the call. */
+	tick = (struct itimerval) { { 0, 20000 }, { 0, 20000 } };
 	setitimer(ITIMER_REAL, &tick, NULL);
 	if (fork() == 0) {	/* writes after the alarm */
 		usleep(200000);
 		_exit(write(pipes[1], "x", 1) == 1 ? 0 : 1);
 	}
-	ktap_ok(read(pipes[0], &byte, 1) == 1 && got == 1, "SA_RESTART restarts a read");
+	ktap_ok(read(pipes[0], &byte, 1) == 1 && got >= 1, "SA_RESTART restarts a read");
+	setitimer(ITIMER_REAL, &off, NULL);
 	handle(SIGCHLD, SA_RESTART);
 	wait(&status);
 	if (fork() == 0)
@@ -345,8 +347,9 @@ static void asynchronous(struct child *other)
 	handle(SIGALRM, 0);
 	setitimer(ITIMER_REAL, &tick, NULL);
 	errno = 0;
-	ktap_ok(read(pipes[0], &byte, 1) == -1 && errno == EINTR && got == 1,
+	ktap_ok(read(pipes[0], &byte, 1) == -1 && errno == EINTR && got >= 1,
 		"without it a read is interrupted");
+	setitimer(ITIMER_REAL, &off, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	close(pipes[0]);
 	errno = 0;

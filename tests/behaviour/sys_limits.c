@@ -86,7 +86,7 @@ static int open_files(void *arg)
 
 static int cpu_time(void *arg)
 {
-	struct rlimit l = { 1, 3 };
+	struct rlimit l = { 1, 60 };
 
 	(void)arg;
 	CHECK(setrlimit(RLIMIT_CPU, &l) == 0);
