@@ -99,10 +99,20 @@ FUNC(signal_restorer)
 	ud2
 END(signal_restorer)
 
-/* int copy_bytes(void *to, const void *from, size_t n) */
+/*
+ * int copy_bytes(void *to, const void *from, size_t n)
+ *
+ * By words, as Linux reads what consists of them: a pointer that another thread writes
+ * meanwhile is the old one or the new one, not bytes of both.
+ */
 FUNC(copy_bytes)
 	mov	%rdx, %rcx
+	shr	$3, %rcx
 	cld
+LABEL(copy_words_insn)
+	rep movsq
+	mov	%edx, %ecx
+	and	$7, %ecx
 LABEL(copy_bytes_insn)
 	rep movsb
 	xor	%eax, %eax

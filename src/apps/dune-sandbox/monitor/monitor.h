@@ -172,7 +172,7 @@ extern const char signal_restorer[];
 int copy_bytes(void *to, const void *from, size_t n);
 /* Up to and with the NUL: its length without; -EFAULT; -ENAMETOOLONG none in @n bytes. */
 long copy_string(char *to, const char *from, size_t n);
-extern const char copy_bytes_insn[], copy_string_insn[], copy_refused[];
+extern const char copy_words_insn[], copy_bytes_insn[], copy_string_insn[], copy_refused[];
 
 void run_on_stack(uint64_t top, void (*fn)(void *arg), void *arg) __attribute__((noreturn));
 

@@ -18,7 +18,8 @@
 /* Where copying ring 3's memory was refused, it goes on with -EFAULT. */
 static bool copying_refused(struct dune_tf *tf)
 {
-	if (tf->rip != (uint64_t)copy_bytes_insn && tf->rip != (uint64_t)copy_string_insn)
+	if (tf->rip != (uint64_t)copy_words_insn && tf->rip != (uint64_t)copy_bytes_insn &&
+	    tf->rip != (uint64_t)copy_string_insn)
 		return false;
 	tf->rip = (uint64_t)copy_refused;
 	return true;
