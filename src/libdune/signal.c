@@ -253,7 +253,9 @@ int __dune_deliver_deferred(struct dune_percpu *pc)
 
 /* ---- the handler ------------------------------------------------------ */
 
-static __attribute__((always_inline)) inline bool within(uint64_t rip, const char *first, const char *last)
+/* Always inline: in_handler() needs it where the handler is known by its place. */
+static __attribute__((always_inline)) inline bool within(uint64_t rip, const char *first,
+							 const char *last)
 {
 	return rip >= (uint64_t)first && rip <= (uint64_t)last;
 }
