@@ -12,7 +12,7 @@ import pytest
 from dunelab.deadline import Deadline
 from dunelab.errors import DeadlineExpired
 from dunelab.images.cache import MANIFEST, Cache, default_root, file_lock, write_atomically
-from dunelab.images.digest import Digest, source_files
+from dunelab.images.digest import Digest, sha256_file, source_files
 
 KIND = "things"
 NAME = "0" * 64
@@ -52,6 +52,40 @@ def test_damaged_entry_is_made_again(tmp_path: Path) -> None:
     (entry / "sub/hello").write_text("HELLO", encoding="utf-8")  # same size, other bytes
     entry = Cache(tmp_path).get_or_make(KIND, NAME, make_hello)
     assert (entry / "sub/hello").read_text() == "hello"
+
+
+def test_what_has_not_changed_is_not_hashed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hashed: list[Path] = []
+
+    def count(path: Path) -> str:
+        hashed.append(path)
+        return sha256_file(path)
+
+    with Cache(tmp_path) as cache:
+        entry = cache.get_or_make(KIND, NAME, make_hello)
+    monkeypatch.setattr("dunelab.images.cache.sha256_file", count)
+    hello = entry / "sub/hello"
+
+    def use() -> int:
+        hashed.clear()
+        with Cache(tmp_path) as cache:
+            cache.get_or_make(KIND, NAME, make_hello)
+        return len(hashed)
+
+    # Too young: what is written to it now may have the same ctime.
+    assert [use(), use()] == [1, 1]
+    monkeypatch.setattr("dunelab.images.cache._SETTLED_SECONDS", 0.0)
+    assert [use(), use()] == [1, 0]
+    before = hello.stat().st_ctime_ns
+    deadline = Deadline.after(10.0, "a tick of the file system's clock")
+    while hello.stat().st_ctime_ns == before:
+        deadline.check()
+        hello.write_text("HELLO", encoding="utf-8")
+    assert use() > 0
+    assert hello.read_text() == "hello"
+    assert not list(tmp_path.glob("*/.tmp-*"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"size": 1, "files": []}'])

@@ -4,7 +4,8 @@
 Layout below the root::
 
     <kind>/<digest>/...            one finished entry, never changed again
-    <kind>/<digest>/.manifest.json sha256 and size of each of its files
+    <kind>/<digest>/.manifest.json sha256 and size of each of its files, and the ctime
+                                   at which it was last found to have them
     <kind>/.tmp-<digest>-...       an entry being made; renamed when complete
     locks/<kind>-<digest>.lock     flock: exclusive while making or pruning,
                                    shared for as long as a process uses the entry
@@ -26,6 +27,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +42,8 @@ MANIFEST = ".manifest.json"
 # Entries up to this size have every checksum verified when first used by a
 # process; larger ones (builder root, headers) only have their files' sizes checked.
 VERIFY_LIMIT_BYTES = 64 << 20
+# A file that changes within one tick of its file system's clock keeps its ctime.
+_SETTLED_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 _MAKE_SECONDS = 1800.0
 
@@ -353,19 +357,39 @@ def _write_manifest(root: Path) -> None:
 
 
 def _intact(root: Path) -> bool:
-    """Whether a finished entry is there and is what its manifest says."""
+    """Whether a finished entry is there and is what its manifest says.
+
+    What was hashed once is not hashed again while its ctime, which no program can set,
+    is the same: the manifest learns it.
+    """
     try:
         recorded = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         thorough = int(recorded["size"]) <= VERIFY_LIMIT_BYTES
+        learned = False
         for name, facts in recorded["files"].items():
-            path = root / name
-            if path.stat().st_size != facts["size"]:
+            # os.path: an entry has thousands of files, and this is most of the time.
+            status = os.stat(f"{root}/{name}")  # noqa: PTH116
+            if status.st_size != facts["size"]:
                 return False
-            if thorough and sha256_file(path) != facts["sha256"]:
+            if not thorough or status.st_ctime_ns == facts.get("ctime_ns"):
+                continue
+            if sha256_file(root / name) != facts["sha256"]:
                 return False
+            if status.st_ctime <= time.time() - _SETTLED_SECONDS:
+                facts["ctime_ns"] = status.st_ctime_ns
+                learned = True
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (ValueError, KeyError, TypeError, AttributeError):
         # Not a manifest this program has written.
         return False
+    if learned:
+        _replace_manifest(root, recorded)
     return True
+
+
+def _replace_manifest(root: Path, recorded: object) -> None:
+    """Beside the entry first: a kill half-way leaves a leftover, not a file in the entry."""
+    temporary = root.with_name(f".tmp-{root.name}-manifest-{os.getpid()}-{threading.get_ident()}")
+    temporary.write_text(json.dumps(recorded, indent=1), encoding="utf-8")
+    temporary.replace(root / MANIFEST)
