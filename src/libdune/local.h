@@ -151,7 +151,28 @@ extern uint64_t __dune_idt[256][2];
 void __dune_idt_init(void);
 void __dune_segments_init(struct dune_percpu *pc);
 void __dune_cpu_changed(struct dune_percpu *pc, uint32_t limit);
-struct dune_percpu *__dune_this_percpu(void);
+
+static inline bool __dune_ring0(void)
+{
+	uint32_t cs;
+
+	__asm__ volatile("mov %%cs, %0" : "=r"(cs));
+	return (cs & 3) == 0;
+}
+
+/*
+ * The caller's block, by the table that its vCPU has loaded; NULL outside Dune
+ * mode, or when the program loaded a GDT of its own.
+ */
+static inline struct dune_percpu *__dune_this_percpu(void)
+{
+	struct { uint16_t limit; uint64_t base; } __attribute__((packed)) gdtr;
+
+	if (!__dune_ring0())
+		return NULL;
+	__asm__ volatile("sgdt %0" : "=m"(gdtr));
+	return __dune_block_around(gdtr.base);
+}
 
 /* fpu.c: read by trap_asm.S */
 extern uint32_t __dune_xsave_mask;	/* 0: FXSAVE */

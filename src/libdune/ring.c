@@ -135,7 +135,8 @@ bool __dune_ring_leave(struct dune_percpu *pc, struct dune_tf *tf)
 	return true;
 }
 
-static void prepare(struct dune_percpu *pc)
+/* Once a thread, and out of the way of what is called often. */
+__attribute__((noinline)) static void prepare(struct dune_percpu *pc)
 {
 	const char *gate = __dune_is_svm ? __dune_ring_gate_svm : __dune_ring_gate_vmx;
 

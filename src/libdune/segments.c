@@ -93,22 +93,5 @@ void __dune_segments_init(struct dune_percpu *pc)
 
 DUNE_EXPORT bool dune_in_guest(void)
 {
-	uint16_t cs;
-
-	__asm__ volatile("mov %%cs, %0" : "=rm"(cs));
-	return (cs & 3) == 0;
-}
-
-/*
- * The caller's block, by the table that its vCPU has loaded; NULL outside Dune
- * mode, or when the program loaded a GDT of its own.
- */
-struct dune_percpu *__dune_this_percpu(void)
-{
-	struct { uint16_t limit; uint64_t base; } __attribute__((packed)) gdtr;
-
-	if (!dune_in_guest())
-		return NULL;
-	__asm__ volatile("sgdt %0" : "=m"(gdtr));
-	return __dune_block_around(gdtr.base);
+	return __dune_ring0();
 }
