@@ -159,6 +159,7 @@ struct dune_vcpu {
 
 	/* Calls that are made in place, if they come from the gate. */
 	DECLARE_BITMAP(fast, DUNE_NR_FAST_CALLS);
+	DECLARE_BITMAP(private, DUNE_NR_FAST_CALLS);	/* they touch what is the thread's own */
 	u64 gate;			/* address of its hypercall */
 	struct pt_regs args;		/* of such a call */
 
@@ -350,7 +351,6 @@ void dune_emulate(struct dune_vcpu *vcpu);
 
 /* calls.c */
 long dune_set_fast_calls(struct dune_vcpu *vcpu, const void __user *argp);
-extern const unsigned long dune_private_calls[];	/* they touch what is the thread's own */
 
 /* stats.c */
 void dune_stats_init(void);

@@ -132,9 +132,8 @@ static bool cr4_valid(struct dune_vcpu *vcpu, u64 val)
 {
 	val &= ~(u64)X86_CR4_MCE;
 	/* PCIDE may go on only while CR3[11:0] is 0 (SDM 4.10.1). */
-	if (val & ~dune_ops->read_cr(vcpu, 4) & X86_CR4_PCIDE && dune_ops->read_cr(vcpu, 3) & 0xfff)
-		return false;
-	return dune_cr4_valid(val);
+	return dune_cr4_valid(val) && !(val & ~dune_ops->read_cr(vcpu, 4) & X86_CR4_PCIDE &&
+					dune_ops->read_cr(vcpu, 3) & 0xfff);
 }
 
 static void emulate_cr(struct dune_vcpu *vcpu)

@@ -209,7 +209,7 @@ static __always_inline int fast_call(struct dune_vcpu *vcpu)
 
 	args->di = r->rdi;
 	args->si = r->rsi;
-	if (!test_bit(nr, dune_private_calls)) {
+	if (!test_bit(nr, vcpu->private)) {
 		if (is_for_user_space(nr, r->rsi))
 			return 0;
 		args->dx = r->rdx;
