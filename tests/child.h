@@ -70,6 +70,28 @@ __attribute__((unused)) static void child_go(struct child *c)
 	close(c->gate);
 }
 
+/* Until a thread, of any process, sleeps, in whatever call; false after 20 seconds. */
+__attribute__((unused)) static bool child_asleep(pid_t tid)
+{
+	char path[64], text[512];
+	const char *state;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
+	for (int i = 0; i < 20000; i++) {
+		FILE *f = fopen(path, "r");
+		size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+		if (f)
+			fclose(f);
+		text[n] = '\0';
+		state = strrchr(text, ')');	/* behind the name */
+		if (state && !strncmp(state, ") S", 3))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
 /* The wait status. */
 __attribute__((unused)) static int child_wait(struct child *c)
 {

@@ -9,7 +9,7 @@
 #include "../dune_test.h"
 
 #define IF_FLAG		(1UL << 9)
-#define SPIN_LIMIT	4000000000UL	/* ticks */
+#define SPIN_LIMIT	20000000000UL	/* ticks */
 
 static __thread unsigned long tls_word = 0x1234567890abcdefUL;
 

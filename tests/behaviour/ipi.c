@@ -7,6 +7,7 @@
  * and several senders: ipi_storm.c; what it costs in exits: ipi_exits.c.
  */
 #define _GNU_SOURCE
+#include "../child.h"
 #include "../ipi.h"
 
 /* ---- to oneself ------------------------------------------------------- */
@@ -172,6 +173,7 @@ static void if_clear(void)
 /* ---- asleep ----------------------------------------------------------- */
 
 static int pipes[2];
+static volatile pid_t reader_tid;
 
 static void *reader(void *arg)
 {
@@ -179,6 +181,7 @@ static void *reader(void *arg)
 	char c;
 
 	(void)arg;
+	reader_tid = (pid_t)syscall(SYS_gettid);
 	target = dune_apic_id();
 	ready = 1;
 	ret = read(pipes[0], &c, 1);
@@ -195,7 +198,8 @@ static void asleep(void)
 		ktap_bail("pipe");
 	reset();
 	launch(&t, reader);
-	usleep(20000);
+	if (!child_asleep(reader_tid))
+		ktap_bail("the reader does not sleep");
 	dune_apic_send_ipi(VECTOR, target);
 	usleep(20000);
 	ktap_eq(count[VECTOR], 0, "who sleeps in read() sleeps on");

@@ -14,7 +14,8 @@
 
 extern char user_spin[];
 asm(".text\n" ".globl user_spin\n"
-    "user_spin: mov (%r15), %rdi\n test %rdi, %rdi\n jz user_spin\n"
+    "user_spin: movl $1, (%r14)\n"
+    "1:	mov (%r15), %rdi\n test %rdi, %rdi\n jz 1b\n"
     "	mov $1000, %eax\n syscall\n ud2\n");
 
 /* Calls in a loop: the ways between the rings, interrupted anywhere. */
@@ -29,6 +30,7 @@ asm(".globl user_calls\n"
 
 static char *volatile user_code;
 static volatile uint64_t go;
+static volatile unsigned int there;	/* user_spin is in ring 3 */
 static volatile bool from_ring3;
 static volatile uint64_t user_flags;
 
@@ -57,6 +59,7 @@ static void *in_ring3(void *arg)
 	tf.rip = (uint64_t)user_code;
 	tf.rsp = (uint64_t)stack + sizeof(stack);
 	tf.rflags = user_flags;
+	tf.r14 = (uint64_t)&there;
 	tf.r15 = (uint64_t)&go;
 	target = dune_apic_id();
 	ready = 1;
@@ -84,21 +87,21 @@ static void rings(void)
 
 	user_code = user_spin;
 	reset();
-	go = 0;
+	go = there = 0;
 	from_ring3 = false;
 	user_flags = 2 | FL_IF;
 	launch(&t, in_ring3);
-	usleep(5000);
+	comes(&there, 1);
 	got = ping(VECTOR, 200);
 	go = 7;
 	pthread_join(t, &ret);
 	ktap_ok(got == 200 && (long)ret == 20007 && from_ring3, "ring 3: %u of 200 come", got);
 
 	reset();
-	go = 0;
+	go = there = 0;
 	user_flags = 2;
 	launch(&t, in_ring3);
-	usleep(5000);
+	comes(&there, 1);
 	dune_apic_send_ipi(VECTOR, target);
 	usleep(20000);
 	got = count[VECTOR];

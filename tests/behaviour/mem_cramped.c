@@ -9,7 +9,7 @@
  */
 #define _GNU_SOURCE
 #define GROUP_NAME "mem_cramped"
-#include "../mem_group.h"
+#include "../group.h"
 #include "../meminfo.h"
 
 #include <sys/ioctl.h>
@@ -183,7 +183,7 @@ int main(void)
 	unsigned char *p;
 
 	ktap_plan(DUNE_TEST_ENTER + 7 + DUNE_TEST_LEAVE);
-	make_group();
+	make_group("+memory");
 	p = mem_new(TOUCHED);
 	for (unsigned int i = 0; i < 3; i++)
 		outcome(forks, p);	/* whatever grows once has grown */

@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #define GROUP_NAME "mem_oom"
-#include "../mem_group.h"
+#include "../group.h"
 
 #define GROUP_LIMIT	"16777216"
 #define ROUNDS		5
@@ -105,7 +105,7 @@ int main(void)
 
 	ktap_plan(DUNE_TEST_ENTER + 8 + DUNE_TEST_LEAVE);
 	dune_test_enter();
-	make_group();
+	make_group("+memory");
 	if (!mem_write_text(file_in_group("memory.max"), GROUP_LIMIT))
 		ktap_bail("memory.max: %s", strerror(errno));
 	mine = mem_new(8 * MIB);

@@ -5,40 +5,17 @@
  * thawed it goes on, and cgroup.kill ends it; cpu.max and pids.max hold.
  */
 #define _GNU_SOURCE
-#include "../mem.h"
+#define GROUP_NAME "sys_cgroup"
+#include "../group.h"
 
 #include <pthread.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
 #define SPINNERS	3
-
-static char root[] = "/tmp/sys_cgroup-XXXXXX", group[64];
 
 static volatile struct {
 	unsigned long loops;
 	int inside;
 } *spinner;
-
-static const char *file(const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", group, name);
-	return path;
-}
-
-static void make_group(const char *controllers)
-{
-	char path[64];
-
-	if (!mkdtemp(root) || mount("none", root, "cgroup2", 0, NULL))
-		ktap_bail("cgroup2: %s", strerror(errno));
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", root);
-	snprintf(group, sizeof(group), "%s/sys_cgroup", root);
-	if (!mem_write_text(path, controllers) || mkdir(group, 0755))
-		ktap_bail("the cgroup: %s", strerror(errno));
-}
 
 static void *spin_thread(void *arg)
 {
@@ -59,7 +36,7 @@ static pid_t start_spinner(size_t i)
 	if (pid)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (!mem_write_number(file("cgroup.procs"), (long)getpid()))
+	if (!mem_write_number(file_in_group("cgroup.procs"), (long)getpid()))
 		_exit(100);
 	if (i == 0 && pthread_create(&thread, NULL, spin_thread, (void *)SPINNERS))
 		_exit(101);
@@ -100,9 +77,9 @@ static bool wait_event(const char *name, long want)
 {
 	double end = child_now() + 20;
 
-	while (mem_field(file("cgroup.events"), name) != want && child_now() < end)
+	while (mem_field(file_in_group("cgroup.events"), name) != want && child_now() < end)
 		usleep(2000);
-	return mem_field(file("cgroup.events"), name) == want;
+	return mem_field(file_in_group("cgroup.events"), name) == want;
 }
 
 static void freezes(void)
@@ -110,9 +87,9 @@ static void freezes(void)
 	unsigned int frozen = 0, stood = 0, moved = 0;
 
 	for (int round = 0; round < 10; round++) {
-		frozen += mem_write_text(file("cgroup.freeze"), "1") && wait_event("frozen", 1);
+		frozen += mem_write_text(file_in_group("cgroup.freeze"), "1") && wait_event("frozen", 1);
 		stood += all_stand();
-		moved += mem_write_text(file("cgroup.freeze"), "0") && wait_event("frozen", 0) &&
+		moved += mem_write_text(file_in_group("cgroup.freeze"), "0") && wait_event("frozen", 0) &&
 			 all_move();
 	}
 	ktap_eq(frozen, 10, "ten times the group is frozen");
@@ -125,17 +102,17 @@ static bool throttled(void)
 {
 	long before, used;
 	double start;
-	bool ok = mem_write_text(file("cpu.max"), "10000 100000");
+	bool ok = mem_write_text(file_in_group("cpu.max"), "10000 100000");
 
 	usleep(200000);
-	before = mem_field(file("cpu.stat"), "usage_usec");
+	before = mem_field(file_in_group("cpu.stat"), "usage_usec");
 	start = child_now();
 	usleep(1000000);
-	used = mem_field(file("cpu.stat"), "usage_usec") - before;
+	used = mem_field(file_in_group("cpu.stat"), "usage_usec") - before;
 	ktap_note("%ld us in %.0f us", used, (child_now() - start) * 1e6);
 	ok &= used < (child_now() - start) * 1e6 * 0.3;
-	ok &= mem_field(file("cpu.stat"), "nr_throttled") > 0;
-	return mem_write_text(file("cpu.max"), "max 100000") && ok;
+	ok &= mem_field(file_in_group("cpu.stat"), "nr_throttled") > 0;
+	return mem_write_text(file_in_group("cpu.max"), "max 100000") && ok;
 }
 
 static int forks_too_often(void *arg)
@@ -144,7 +121,7 @@ static int forks_too_often(void *arg)
 	int made = 0;
 
 	(void)arg;
-	if (!mem_write_number(file("cgroup.procs"), (long)getpid()))
+	if (!mem_write_number(file_in_group("cgroup.procs"), (long)getpid()))
 		return 100;
 	for (int i = 0; i < 4; i++) {
 		pid[made] = fork();
@@ -166,19 +143,19 @@ static int forks_too_often(void *arg)
 static bool pids_max(void)
 {
 	int status;
-	bool ok = mem_write_text(file("pids.max"), "3");
+	bool ok = mem_write_text(file_in_group("pids.max"), "3");
 
 	status = mem_child(forks_too_often, NULL);
 	if (status)
 		ktap_note("the child: %s", child_status(status));
-	return ok && status == 0 && mem_write_text(file("pids.max"), "max");
+	return ok && status == 0 && mem_write_text(file_in_group("pids.max"), "max");
 }
 
 static bool killed(pid_t *pid, bool frozen)
 {
-	bool ok = !frozen || (mem_write_text(file("cgroup.freeze"), "1") && wait_event("frozen", 1));
+	bool ok = !frozen || (mem_write_text(file_in_group("cgroup.freeze"), "1") && wait_event("frozen", 1));
 
-	ok &= mem_write_text(file("cgroup.kill"), "1");
+	ok &= mem_write_text(file_in_group("cgroup.kill"), "1");
 	for (size_t i = 0; i < SPINNERS; i++) {
 		struct child c = { .pid = pid[i] };
 		int status = child_wait(&c);
@@ -187,7 +164,7 @@ static bool killed(pid_t *pid, bool frozen)
 			ktap_note("%s", child_status(status));
 		ok &= status == SIGKILL;
 	}
-	return mem_write_text(file("cgroup.freeze"), "0") && wait_event("populated", 0) && ok;
+	return mem_write_text(file_in_group("cgroup.freeze"), "0") && wait_event("populated", 0) && ok;
 }
 
 static unsigned int start_all(pid_t *pid)
@@ -219,7 +196,6 @@ int main(void)
 	ktap_eq(start_all(pid), SPINNERS + 1, "once more");
 	ktap_ok(killed(pid, true), "and those that are frozen");
 	ktap_ok(pids_max(), "pids.max");
-	ktap_ok(rmdir(group) == 0 && umount(root) == 0 && rmdir(root) == 0,
-		"nothing holds on to the group");
+	ktap_ok(remove_group(), "nothing holds on to the group");
 	return dune_test_done();
 }

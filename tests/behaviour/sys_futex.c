@@ -16,7 +16,8 @@
 #define WAITERS	4
 
 static uint32_t a, b;
-static volatile unsigned int inside, woken, waiting;
+static volatile unsigned int inside, woken, begun, waiting;
+static volatile pid_t waiter[WAITERS];
 
 static long futex(uint32_t *at, int op, uint32_t value, const void *time, uint32_t *second,
 		  uint32_t third)
@@ -63,6 +64,7 @@ static void *wait_on_a(void *arg)
 
 	if (mem_thread_inside())
 		__atomic_fetch_add(&inside, 1, __ATOMIC_SEQ_CST);
+	waiter[__atomic_fetch_add(&begun, 1, __ATOMIC_SEQ_CST)] = (pid_t)syscall(SYS_gettid);
 	__atomic_fetch_add(&waiting, 1, __ATOMIC_SEQ_CST);
 	if (arg)
 		futex(&a, FUTEX_WAIT_BITSET, 0, NULL, NULL, (uint32_t)(uintptr_t)arg);
@@ -74,13 +76,15 @@ static void *wait_on_a(void *arg)
 
 static void start_waiters(pthread_t *threads, bool bits)
 {
-	a = b = inside = woken = waiting = 0;
+	a = b = inside = woken = begun = waiting = 0;
 	for (uintptr_t i = 0; i < WAITERS; i++)
 		if (pthread_create(&threads[i], NULL, wait_on_a, bits ? (void *)(1UL << i) : NULL))
 			ktap_bail("pthread_create failed");
 	while (waiting < WAITERS)
 		sched_yield();
-	usleep(100000);
+	for (unsigned int i = 0; i < WAITERS; i++)
+		if (!child_asleep(waiter[i]))
+			ktap_bail("a thread does not wait");
 }
 
 static bool join(pthread_t *threads)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A memory cgroup (v2) of a test's own, in a mount of its own: GROUP_NAME names it.
+ * A cgroup (v2) of a test's own, in a mount of its own: GROUP_NAME names it.
  */
-#ifndef TESTS_MEM_GROUP_H
-#define TESTS_MEM_GROUP_H
+#ifndef TESTS_GROUP_H
+#define TESTS_GROUP_H
 
 #include "mem.h"
 
@@ -20,7 +20,8 @@ static const char *file_in_group(const char *name)
 	return path;
 }
 
-static void make_group(void)
+/* @controllers: as cgroup.subtree_control takes them. */
+static void make_group(const char *controllers)
 {
 	char path[64];
 
@@ -28,10 +29,11 @@ static void make_group(void)
 		ktap_bail("cgroup2: %s", strerror(errno));
 	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", root);
 	snprintf(group, sizeof(group), "%s/" GROUP_NAME, root);
-	if (!mem_write_text(path, "+memory") || mkdir(group, 0755))
+	if (!mem_write_text(path, controllers) || mkdir(group, 0755))
 		ktap_bail("the cgroup: %s", strerror(errno));
 }
 
+/* Its processes may be gone for wait() and not yet for the group. */
 static bool remove_group(void)
 {
 	double end = child_now() + 10;
@@ -41,4 +43,4 @@ static bool remove_group(void)
 	return access(group, F_OK) == -1 && umount(root) == 0 && rmdir(root) == 0;
 }
 
-#endif /* TESTS_MEM_GROUP_H */
+#endif /* TESTS_GROUP_H */
