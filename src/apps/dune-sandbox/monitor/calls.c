@@ -95,11 +95,11 @@ const struct call_spec call_specs[NR_CALLS] = {
 	REFUSE(open_by_handle_at, EPERM),
 
 	/* files by descriptor */
-	BY(close, "f", descriptor_call),
+	BY(close, NULL, descriptor_call),
 	BY(close_range, NULL, descriptor_call),
-	BY(dup, "f", descriptor_call),
-	BY(dup2, "ff", descriptor_call),
-	BY(dup3, "ff.", descriptor_call),
+	BY(dup, NULL, descriptor_call),
+	BY(dup2, NULL, descriptor_call),
+	BY(dup3, NULL, descriptor_call),
 	BY(fcntl, "f", descriptor_call),
 	BY(ioctl, "f", ioctl_call),
 	FORWARD(fstat, "fp"),

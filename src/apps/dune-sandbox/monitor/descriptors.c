@@ -99,6 +99,31 @@ void table_copied(void)
 
 /* ---- whose they are ---------------------------------------------------------------- */
 
+static const int *const fixed[] = {
+	&setup.report_fd, &setup.loader_fd, &setup.policy_fd, &setup.learn_fd, &setup.ask_fd,
+};
+#define NR_FIXED	(sizeof(fixed) / sizeof(fixed[0]))
+
+/* The least of them: nearly all that ring 3 names lie below. */
+static int fixed_from = INT32_MAX;
+
+void descriptors_init(void)
+{
+	for (unsigned int i = 0; i < NR_FIXED; i++)
+		if (*fixed[i] >= 0 && *fixed[i] < fixed_from)
+			fixed_from = *fixed[i];
+}
+
+static bool is_fixed(int fd)
+{
+	if (fd < fixed_from)
+		return false;
+	for (unsigned int i = 0; i < NR_FIXED; i++)
+		if (fd == *fixed[i])
+			return true;
+	return false;
+}
+
 #define NR_HELD		65536
 #define WORD(fd)	((uint32_t)(fd) / 64)
 #define BIT(fd)		(1UL << ((uint32_t)(fd) % 64))
@@ -141,8 +166,7 @@ bool is_own_fd(uint64_t fd)
 {
 	int n = (int)fd;
 
-	return n >= 0 && (dune_is_own_fd(n) || n == setup.report_fd || n == setup.loader_fd ||
-			  n == setup.policy_fd || n == setup.learn_fd || n == setup.ask_fd || is_held(n));
+	return n >= 0 && (dune_is_own_fd(n) || is_fixed(n) || is_held(n));
 }
 
 /*
@@ -151,13 +175,11 @@ bool is_own_fd(uint64_t fd)
  */
 uint64_t next_own_fd(uint64_t first)
 {
-	const int own[] = { setup.report_fd, setup.loader_fd, setup.policy_fd, setup.learn_fd,
-			    setup.ask_fd };
 	uint64_t best = 1UL << 32;
 
-	for (unsigned int i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-		if (own[i] >= 0 && (uint64_t)own[i] >= first && (uint64_t)own[i] < best)
-			best = (uint64_t)own[i];
+	for (unsigned int i = 0; i < NR_FIXED; i++)
+		if (*fixed[i] >= 0 && (uint64_t)*fixed[i] >= first && (uint64_t)*fixed[i] < best)
+			best = (uint64_t)*fixed[i];
 	for (uint64_t fd = first; fd < NR_HELD && fd < best; ) {
 		uint64_t word = __atomic_load_n(&held[WORD(fd)], __ATOMIC_ACQUIRE) &
 				~(BIT(fd) - 1);

@@ -70,7 +70,8 @@ void handle_call(struct dune_tf *tf)
 	} else {
 		tf->rax = (uint64_t)ret;
 	}
-	deliver_pending(t, tf);
+	if (__builtin_expect(__atomic_load_n(&t->pending, __ATOMIC_ACQUIRE), 0))
+		deliver_pending(t, tf);
 }
 
 void handle_late_signal(struct dune_tf *tf)

@@ -276,6 +276,7 @@ void table_unshare(void);
 uint32_t table_take(void);
 void table_give_back(void);
 void table_copied(void);
+void descriptors_init(void);
 bool is_own_fd(uint64_t fd);
 uint64_t next_own_fd(uint64_t first);
 bool mark_held(long fd);

@@ -27,12 +27,22 @@ static size_t length(const char *s)
 	return n;
 }
 
-static bool equal(const char *a, const char *b, size_t n)
+static bool same(const char *a, const char *b)
 {
-	for (size_t i = 0; i < n; i++)
-		if (a[i] != b[i])
-			return false;
-	return true;
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return *a == *b;
+}
+
+/* What follows @prefix in @path; NULL: it begins with something else. */
+static const char *behind(const char *path, const char *prefix)
+{
+	for (; *prefix; prefix++, path++)
+		if (*path != *prefix)
+			return NULL;
+	return path;
 }
 
 static bool is_number(const char *s, size_t n)
@@ -47,10 +57,10 @@ static bool is_number(const char *s, size_t n)
 static const char *inside_proc(const char *path)
 {
 	for (unsigned int i = 0; i < setup.nr_procs; i++) {
-		size_t n = length(setup.procs[i]);
+		const char *in = behind(path, setup.procs[i]);
 
-		if (equal(path, setup.procs[i], n) && (!path[n] || path[n] == '/'))
-			return path + n;
+		if (in && (!*in || *in == '/'))
+			return in;
 	}
 	return NULL;
 }
@@ -73,7 +83,7 @@ static bool may_write_proc(const char *name)
 	};
 
 	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (length(name) == length(names[i]) && equal(name, names[i], length(name)))
+		if (same(name, names[i]))
 			return true;
 	return false;
 }
@@ -81,15 +91,16 @@ static bool may_write_proc(const char *name)
 /* A whole path: does it name what reaches around the monitor? */
 long path_check(const char *path, uint64_t flags)
 {
-	const char *in = inside_proc(path), *name = last_part(path);
+	const char *in = inside_proc(path), *name;
 	static const char *const memory[] = { "/dev/mem", "/dev/kmem", "/dev/port", "/dev/dune" };
 
 	for (unsigned int i = 0; i < sizeof(memory) / sizeof(memory[0]); i++)
-		if (length(path) == length(memory[i]) && equal(path, memory[i], length(path)))
+		if (same(path, memory[i]))
 			goto refuse;
 	if (!in)
 		return 0;
-	if (equal(name, "mem", 4) || equal(name, "kcore", 6))
+	name = last_part(path);
+	if (same(name, "mem") || same(name, "kcore"))
 		goto refuse;
 	if ((flags & O_ACCMODE) == O_RDONLY || flags & O_PATH)
 		return 0;
@@ -211,7 +222,7 @@ static bool is_own_magic(const struct walk *w, const char *name, size_t n)
 		own[at] = *s;
 		own[at + 1] = '\0';
 	}
-	return length(in) == length(own) && equal(in, own, length(own));
+	return same(in, own);
 }
 
 /*
@@ -286,12 +297,15 @@ long path_resolve(char out[PATH_SIZE], int dir, const char *path, const struct o
 {
 	bool follow_last = !(how->flags & O_NOFOLLOW) &&
 			   (how->flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
-	struct walk w = { .out = out };
-	size_t n = 0;
+	struct walk w;	/* too large to be cleared */
+	size_t n = 0, len = length(path);
 	long ret;
 
 	if (!*path)
 		return -ENOENT;
+	w.out = out;
+	w.len = 0;
+	w.links = 0;
 	if (*path != '/') {
 		ret = read_dir(w.rest, dir);
 		if (ret)
@@ -299,14 +313,14 @@ long path_resolve(char out[PATH_SIZE], int dir, const char *path, const struct o
 		n = length(w.rest);
 		w.rest[n++] = '/';
 	}
-	if (n + length(path) >= sizeof(w.rest))
+	if (n + len >= sizeof(w.rest))
 		return -ENAMETOOLONG;
-	for (size_t i = 0; i <= length(path); i++)
+	for (size_t i = 0; i <= len; i++)
 		w.rest[n + i] = path[i];
 	if (how->resolve & RESOLVE_NO_SYMLINKS)
 		follow_last = false;
 	ret = walk(&w, follow_last);
-	if (ret == 0 && path[length(path) - 1] == '/' && w.len + 1 < PATH_SIZE && w.len > 1) {
+	if (ret == 0 && path[len - 1] == '/' && w.len + 1 < PATH_SIZE && w.len > 1) {
 		out[w.len] = '/';
 		out[w.len + 1] = '\0';
 	}

@@ -161,12 +161,13 @@ static bool covers(const char *pattern, const char *path, bool below)
 static const char *as_rules_say(const char *path, char to[PATH_SIZE])
 {
 	static const char proc[] = "/proc/", self[] = "self";
-	uint64_t pid = (uint64_t)sys0(SYS_getpid), n = 0;
+	uint64_t pid, n = 0;
 	size_t i, at = 0;
 
 	for (i = 0; proc[i]; i++)
 		if (path[i] != proc[i])
 			return path;
+	pid = (uint64_t)sys0(SYS_getpid);
 	for (; path[i] >= '0' && path[i] <= '9' && n <= pid; i++)
 		n = n * 10 + (uint64_t)(path[i] - '0');
 	if (n != pid || (path[i] && path[i] != '/'))

@@ -57,6 +57,7 @@ void monitor_start(void)
 	struct thread *t;
 
 	hide_arena();
+	descriptors_init();
 	frames_init();
 	traps_init();
 	dune_register_syscall_handler(ring3_call);
