@@ -5,8 +5,8 @@
  * A call is what it is elsewhere only if nothing looks at how it was made:
  * those below neither read nor change the caller's registers or execution
  * state, need no restart_block, change no signal mask meanwhile, and take no
- * descriptor away from under the library.  Threads that somebody watches (seccomp, ptrace, audit, tracepoints)
- * make all their calls in user space.
+ * descriptor away from under the library.  Threads that somebody watches (seccomp,
+ * ptrace, audit, tracepoints) make all their calls in user space.
  */
 #include <linux/uaccess.h>
 #include <asm/unistd.h>

@@ -100,7 +100,8 @@ static void files(void)
 static void names(void)
 {
 	struct open_how how = { .flags = O_RDONLY, .resolve = RESOLVE_NO_SYMLINKS };
-	static const char none[] = "/there/is/no/such", null[] = "/dev/null", self[] = "/proc/self/exe";
+	static const char none[] = "/there/is/no/such", null[] = "/dev/null";
+	static const char self[] = "/proc/self/exe";
 	char buf[4096];
 	struct statx stx;
 	struct stat st;
@@ -313,7 +314,10 @@ static long interrupted(long nr, int flags)
 	alarms = 0;
 	feed = flags & SA_RESTART ? end[1] : -1;
 	setitimer(ITIMER_REAL, &soon, NULL);
-	ret = CALL(nr, nr == SYS_epoll_wait ? ep : end[0], byte, 1, nr == SYS_epoll_wait ? -1 : 0, 0, 0);
+	if (nr == SYS_epoll_wait)
+		ret = CALL(nr, ep, byte, 1, -1);
+	else
+		ret = CALL(nr, end[0], byte, 1);
 	setitimer(ITIMER_REAL, &never, NULL);
 	close(ep);
 	close(end[0]);

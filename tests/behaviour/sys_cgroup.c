@@ -82,15 +82,20 @@ static bool wait_event(const char *name, long want)
 	return mem_field(file_in_group("cgroup.events"), name) == want;
 }
 
+static bool freeze(bool on)
+{
+	return mem_write_text(file_in_group("cgroup.freeze"), on ? "1" : "0") &&
+	       wait_event("frozen", on);
+}
+
 static void freezes(void)
 {
 	unsigned int frozen = 0, stood = 0, moved = 0;
 
 	for (int round = 0; round < 10; round++) {
-		frozen += mem_write_text(file_in_group("cgroup.freeze"), "1") && wait_event("frozen", 1);
+		frozen += freeze(true);
 		stood += all_stand();
-		moved += mem_write_text(file_in_group("cgroup.freeze"), "0") && wait_event("frozen", 0) &&
-			 all_move();
+		moved += freeze(false) && all_move();
 	}
 	ktap_eq(frozen, 10, "ten times the group is frozen");
 	ktap_eq(stood, 10, "each time all of them stand still");
@@ -153,7 +158,7 @@ static bool pids_max(void)
 
 static bool killed(pid_t *pid, bool frozen)
 {
-	bool ok = !frozen || (mem_write_text(file_in_group("cgroup.freeze"), "1") && wait_event("frozen", 1));
+	bool ok = !frozen || freeze(true);
 
 	ok &= mem_write_text(file_in_group("cgroup.kill"), "1");
 	for (size_t i = 0; i < SPINNERS; i++) {
@@ -164,7 +169,8 @@ static bool killed(pid_t *pid, bool frozen)
 			ktap_note("%s", child_status(status));
 		ok &= status == SIGKILL;
 	}
-	return mem_write_text(file_in_group("cgroup.freeze"), "0") && wait_event("populated", 0) && ok;
+	return mem_write_text(file_in_group("cgroup.freeze"), "0") &&
+	       wait_event("populated", 0) && ok;
 }
 
 static unsigned int start_all(pid_t *pid)
