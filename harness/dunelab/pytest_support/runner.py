@@ -101,8 +101,11 @@ def push_once(guest: Guest, files: Mapping[str, Path]) -> None:
         if name in guest.pushed:
             continue
         remote = PurePosixPath(GUEST_FOLDER) / name
-        folder = shlex.quote(str(remote.parent))
-        guest.machine.run(f"mkdir -p {folder}", Deadline.after(PUSH_SECONDS, "folder in the guest"))
+        folder = str(remote.parent)
+        if folder not in guest.pushed:
+            until = Deadline.after(PUSH_SECONDS, "folder in the guest")
+            guest.machine.run(f"mkdir -p {shlex.quote(folder)}", until)
+            guest.pushed.add(folder)
         guest.machine.push(local, str(remote), 0o755)
         guest.pushed.add(name)
 
