@@ -22,6 +22,7 @@ from dunelab.images.own import is_own
 from dunelab.images.store import Store
 from dunelab.machine import states, workdir
 from dunelab.machine.machine import Machine
+from dunelab.machine.watch import GuestCrashed
 from dunelab.pytest_support.header import Variant
 from dunelab.pytest_support.lab import Booted, Builds, Verdict
 from dunelab.results.splat import find_splats
@@ -31,6 +32,15 @@ LIBRARY = "libdune.so"
 # From the engine's start to the first command.  Generous, because a laptop's
 # other work shares the cores; a guest that is dead is noticed long before.
 BOOT_SECONDS = {EngineName.KVM: 60.0, EngineName.TCG: 180.0, EngineName.BOCHS: 420.0}
+
+
+def ran_stale_code(cell: Cell, variant: Variant, death: GuestCrashed) -> bool:
+    """Whether a CPU of QEMU's executed the int3 that Linux had there while it changed the code.
+
+    Before dune.ko is loaded, so that nothing of this tree's can be the cause.
+    """
+    several = cell.engine is EngineName.TCG and variant.cpus > 1
+    return several and any("int3" in splat.title for splat in death.splats)
 
 
 class DuneLab:
@@ -125,6 +135,18 @@ class DuneLab:
         return self._start(cell, variant, fresh)[1]
 
     def _start(self, cell: Cell, variant: Variant, fresh: bool) -> tuple[Machine, Booted]:
+        try:
+            return self._start_once(cell, variant, fresh)
+        except GuestCrashed as death:
+            if not ran_stale_code(cell, variant, death):
+                raise
+            self._progress(
+                f"{cell} died on its way up as guests of QEMU with several CPUs rarely do "
+                f"(docs/engines.md), and is started once more; evidence: {death.evidence}"
+            )
+            return self._start_once(cell, variant, fresh)
+
+    def _start_once(self, cell: Cell, variant: Variant, fresh: bool) -> tuple[Machine, Booted]:
         engine = self.engine(cell)
         builds = self.builds(cell.kernel)
         folder = workdir.create(str(cell))

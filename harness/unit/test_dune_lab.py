@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""A guest that QEMU kills on its way up is started once more; any other death counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dunelab.dune.lab import DuneLab
+from dunelab.machine.watch import GuestCrashed
+from dunelab.pytest_support.header import Variant
+from dunelab.spec import Cell, EngineName, Vendor
+
+TCG = Cell(EngineName.TCG, Vendor.AMD, "debian-6.12")
+BOCHS = Cell(EngineName.BOCHS, Vendor.INTEL, "debian-6.12")
+
+
+@dataclass(frozen=True)
+class Fake:
+    title: str
+    text: str = ""
+    fatal: bool = True
+
+
+def crash(title: str) -> GuestCrashed:
+    return GuestCrashed("panic", title, console_log=Path("console.log"), splats=[Fake(title)])
+
+
+def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> Callable[[], int]:
+    """Make each start end as said; returns how many there were."""
+    left = list(outcomes)
+
+    def start_once(self: DuneLab, *args: Any) -> object:
+        outcome = left.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(DuneLab, "_start_once", start_once)
+    return lambda: len(outcomes) - len(left)
+
+
+def test_stale_code_is_no_verdict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+    count = starts(monkeypatch, crash("Oops: int3"), ("machine", "booted"))
+    lab = DuneLab(tmp_path, said.append)
+    assert lab.boot_bare(TCG, Variant(cpus=2)) == "booted"
+    assert count() == 2
+    assert len(said) == 1
+    assert "once more; evidence: console.log" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "cpus", "title"),
+    [(TCG, 1, "Oops: int3"), (BOCHS, 2, "Oops: int3"), (TCG, 2, "general protection fault")],
+)
+def test_any_other_death_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: Cell, cpus: int, title: str
+) -> None:
+    count = starts(monkeypatch, crash(title), ("machine", "booted"))
+    with pytest.raises(GuestCrashed, match=title):
+        DuneLab(tmp_path).boot_bare(where, Variant(cpus=cpus))
+    assert count() == 1
+
+
+def test_a_second_death_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    count = starts(monkeypatch, crash("Oops: int3"), crash("int3: 0000"), ("machine", "booted"))
+    with pytest.raises(GuestCrashed, match="int3: 0000"):
+        DuneLab(tmp_path).boot_bare(TCG, Variant(cpus=4))
+    assert count() == 2
