@@ -142,9 +142,23 @@ static void both_ways(struct bench b[2], unsigned int i)
 	sandbox_run(&b[1], sandbox_allow_all, cases, i);
 }
 
+/* Where Linux clears the branch history by a loop, each system call begins with some 115 ticks. */
+static bool clears_branch_history(void)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/vulnerabilities/spectre_v2", "r");
+	char line[512] = "";
+	bool loop;
+
+	loop = file && fgets(line, sizeof(line), file) && strstr(line, "BHI: SW loop");
+	if (file)
+		fclose(file);
+	return loop;
+}
+
 /*
  * How many times cheaper than by ptrace a call has to be.  Before 6.12 a tracer's stop costs
- * a third less (docs/sandbox.md), and the call no less.
+ * a third less (docs/sandbox.md), and the call no less; what a native call costs more, by a
+ * CPU's defect, weighs on the cheap one.
  */
 static unsigned int wanted_ratio(void)
 {
@@ -153,7 +167,9 @@ static unsigned int wanted_ratio(void)
 
 	uname(&u);
 	sscanf(u.release, "%u.%u", &major, &minor);
-	return major * 100 + minor >= 612 ? 40 : 25;
+	if (major * 100 + minor < 612)
+		return 25;
+	return clears_branch_history() ? 30 : 40;
 }
 
 int main(int argc, char **argv)
