@@ -145,17 +145,18 @@ static void gc_sum_up(void)
 	gc_said->longest = gc_said->pause[n - 1];
 }
 
-static void gc_child(const struct gc_way *way, bool slices, void (*work)(void))
-{
-	uint64_t start;
-	long exits;
+static uint64_t gc_start;
+static long gc_start_exits;
 
-	gc_begin(way, slices);
-	exits = bench_exits();
-	start = bench_ticks();
-	work();
-	gc_said->ticks = (long)(bench_ticks() - start);
-	gc_said->exits = exits < 0 ? -1 : bench_exits() - exits;
+static void gc_stop_clock(void)
+{
+	gc_said->ticks = (long)(bench_ticks() - gc_start);
+	gc_said->exits = gc_start_exits < 0 ? -1 : bench_exits() - gc_start_exits;
+}
+
+/* The end of a child.  Work that ends the process by itself calls both at its exit. */
+static __attribute__((noreturn)) void gc_finish(void)
+{
 	gc_said->collections = (long)GC_get_gc_no();
 	gc_said->allocated = (long)GC_get_total_bytes();
 	gc_said->heap = (long)GC_get_heap_size();
@@ -163,6 +164,17 @@ static void gc_child(const struct gc_way *way, bool slices, void (*work)(void))
 	gc_sum_up();
 	gc_said->done = true;
 	_exit(0);
+}
+
+static __attribute__((noreturn)) void gc_child(const struct gc_way *way, bool slices,
+					       void (*work)(void))
+{
+	gc_begin(way, slices);
+	gc_start_exits = bench_exits();
+	gc_start = bench_ticks();
+	work();
+	gc_stop_clock();
+	gc_finish();
 }
 
 static void gc_report(const char *name, const struct gc_way *way, bool slices)

@@ -96,4 +96,34 @@ $(O)/obj/expat/%.o: $(EXPAT)/%.c gc/build.mk
 	$(CC) $(CFLAGS) -std=gnu11 -fPIE -w -DBYTEORDER=1234 -DHAVE_GETRANDOM=1 -DXML_NS=1 \
 		-DXML_DTD=1 -DXML_CONTEXT_BYTES=1024 -I$(@D) -c -o $@ $<
 
+# ---- for the benchmarks: w3m, whose memory is all the collector's
+
+all: $(O)/libw3m.a
+
+W3M	:= $(abspath $(O))/obj/w3m
+# It dumps a page from a file; what it would need a library for is left out.  The terminal's
+# functions, which it does not call then, come from the program that it is linked to.
+W3M_OPTIONS := --disable-nls --disable-m17n --disable-image --disable-xface --disable-mouse \
+	--disable-help-cgi --disable-w3mmailer --disable-dict --disable-cookie --disable-history \
+	--disable-nntp --disable-gopher --disable-digest-auth --with-ssl=no \
+	--with-termlib=termcap ac_cv_lib_termcap_tgetent=yes
+
+# As one object whose main() is w3m_main(); of other names nobody knows.
+$(O)/libw3m.a: $(O)/libdunegc.a $(O)/include/gc/gc.h gc/build.mk
+	rm -rf $(W3M)
+	mkdir -p $(W3M)/build $(W3M)/lib $(W3M)/include
+	cp $< $(W3M)/lib/libgc.a
+	cp $(O)/include/gc/*.h $(W3M)/include
+	cd $(W3M)/build && $(abspath $(THIRD_PARTY))/w3m/configure -q $(W3M_OPTIONS) \
+		--with-gc=$(W3M) CC="$(CC)" CFLAGS="-O2 -w -fPIE" LDFLAGS="-L$(W3M)/lib -pthread" \
+		>configure.log 2>&1 || { cat configure.log >&2; exit 1; }
+	printf 'objects: $$(ALLOBJS) $$(ALIBOBJS)\n' >$(W3M)/objects.mk
+	$(MAKE) -s -C $(W3M)/build -f Makefile -f ../objects.mk objects
+	cd $(W3M)/build && rm -f mktable.o dummy.o && $(CC) -r -nostdlib -o ../w3m.o *.o
+	$(OBJCOPY) --redefine-sym main=w3m_main --keep-global-symbol=w3m_main \
+		--redefine-sym GC_malloc=w3m_malloc \
+		--redefine-sym GC_malloc_atomic=w3m_malloc_atomic $(W3M)/w3m.o
+	rm -f $@
+	$(AR) rcs $@ $(W3M)/w3m.o
+
 -include $(GC_OBJECTS:.o=.d)
