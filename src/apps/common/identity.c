@@ -55,13 +55,13 @@ static bool is_own_file(int fd)
  * when nothing is mapped from the old one.  It is asked before dune-run copies
  * itself, for nothing.
  */
-static int set_with_exe(struct prctl_mm_map *mm, int fd)
+static int set_with_exe(struct prctl_mm_map *mm, int fd, int copy)
 {
 	int ret = set_mm(mm, fd);
 
 	if (ret != -EBUSY)
 		return ret;
-	ret = self_detach();
+	ret = self_detach(copy);
 	return ret ? ret : set_mm(mm, fd);
 }
 
@@ -113,10 +113,10 @@ static void set_name(const struct command *c)
 }
 
 /*
- * @exe_error: why /proc/self/exe still names dune-run, 0: it does not.  The
- * heap of libc ends with this call: no malloc() any more.
+ * @copy: as self_detach() wants it.  @exe_error: why /proc/self/exe still names dune-run, 0: it
+ * does not.  The heap of libc ends with this call: no malloc() any more.
  */
-int identity_set(const struct command *c, const struct stack_image *s, int *exe_error)
+int identity_set(const struct command *c, const struct stack_image *s, int copy, int *exe_error)
 {
 	uint64_t brk = place_brk(&c->program, c->interp.fd >= 0);
 	struct prctl_mm_map mm = {
@@ -135,6 +135,6 @@ int identity_set(const struct command *c, const struct stack_image *s, int *exe_
 
 	set_name(c);
 	set_segments(&mm, &c->program);
-	*exe_error = same ? 0 : set_with_exe(&mm, c->program.fd);
+	*exe_error = same ? 0 : set_with_exe(&mm, c->program.fd, copy);
 	return same || *exe_error ? set_mm(&mm, -1) : 0;
 }

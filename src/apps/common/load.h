@@ -107,10 +107,10 @@ int stack_build(struct stack_image *s, const struct command *c, char **args, cha
 
 /* identity.c */
 int descriptor_of(const char *path);
-int identity_set(const struct command *c, const struct stack_image *s, int *exe_error);
+int identity_set(const struct command *c, const struct stack_image *s, int copy, int *exe_error);
 
 /* self.c */
 void self_forget_thread(void);
-int self_detach(void);
+int self_detach(int copy);
 
 #endif /* APPS_LOAD_H */

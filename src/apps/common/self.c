@@ -103,7 +103,14 @@ static void find_relro(uint64_t *from, uint64_t *end)
 	}
 }
 
-static int replace_segment(const Elf64_Phdr *ph)
+/* Nothing in a segment that is not writable was changed since it was mapped. */
+static int map_from(int fd, uint64_t from, uint64_t end, int prot, uint64_t offset)
+{
+	return mmap((void *)from, end - from, prot, MAP_PRIVATE | MAP_FIXED, fd,
+		    (off_t)offset) == MAP_FAILED ? -errno : 0;
+}
+
+static int replace_segment(const Elf64_Phdr *ph, int copy)
 {
 	uint64_t relro, relro_end;
 	uint64_t from = PAGE_DOWN(address_of(ph));
@@ -112,6 +119,8 @@ static int replace_segment(const Elf64_Phdr *ph)
 		   (ph->p_flags & PF_X ? PROT_EXEC : 0);
 	int ret = 0;
 
+	if (copy >= 0 && !(ph->p_flags & PF_W))
+		return map_from(copy, from, end, prot, PAGE_DOWN(ph->p_offset));
 	find_relro(&relro, &relro_end);
 	if (relro >= from && relro_end <= end && relro < relro_end) {
 		ret = replace(from, relro, prot);
@@ -122,14 +131,17 @@ static int replace_segment(const Elf64_Phdr *ph)
 	return ret ? ret : replace(from, end, prot);
 }
 
-/* Leave no mapping of dune-run's own file. */
-int self_detach(void)
+/*
+ * Leave no mapping of dune-run's own file.  @copy: -1, or a descriptor of a copy of it that
+ * nobody can change, which is mapped as far as it can be.
+ */
+int self_detach(int copy)
 {
 	const Elf64_Phdr *ph = own_headers();
 	int ret = 0;
 
 	for (int i = 0; i < own_header.e_phnum && !ret; i++)
 		if (ph[i].p_type == PT_LOAD)
-			ret = replace_segment(&ph[i]);
+			ret = replace_segment(&ph[i], copy);
 	return ret;
 }

@@ -251,7 +251,7 @@ int main(int argc, char **argv, char **envp)
 		if (o.follow)
 			follow();
 	}
-	ret = identity_set(&command, &stack, &exe_error);
+	ret = identity_set(&command, &stack, -1, &exe_error);
 	if (ret)
 		die(EXIT_OWN, "prctl(PR_SET_MM_MAP): %s\n  next: run a kernel with CONFIG_CHECKPOINT_RESTORE",
 		    strerror(-ret));

@@ -254,7 +254,8 @@ static void __attribute__((noreturn)) run(const struct start *o, char **envp)
 	if (ret)
 		die(EXIT_OWN, "building the stack: %s", strerror(-ret));
 	init();
-	ret = identity_set(&command, &stack, &exe_error);
+	/* What exec() in a sandbox started runs from that copy itself. */
+	ret = identity_set(&command, &stack, o->inside ? -1 : setup.loader_fd, &exe_error);
 	if (ret)
 		die(EXIT_OWN, "prctl(PR_SET_MM_MAP): %s\n  next: run a kernel with CONFIG_CHECKPOINT_RESTORE",
 		    strerror(-ret));
