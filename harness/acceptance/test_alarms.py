@@ -21,7 +21,11 @@ from dunelab.results.report import read_results
 from dunelab.results.schema import Outcome, TestResult
 from dunelab.spec import Cell
 
-pytestmark = [pytest.mark.guest_group("alarms"), pytest.mark.only_engines("tcg")]
+pytestmark = [
+    pytest.mark.guest_group("alarms"),
+    pytest.mark.only_engines("tcg"),
+    pytest.mark.thorough,
+]
 
 DATA = Path(__file__).resolve().parent / "data"
 NESTED_SECONDS = 900.0

@@ -133,6 +133,7 @@ def test_code_on_the_stack(shell: Shell, plain: Callable[[str], str]) -> None:
         assert (done.status, done.stdout) == (128 + signal.SIGSEGV, "")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow(bochs=30)
 @pytest.mark.guest_variant(append=("ia32_emulation=off",))
 @pytest.mark.parametrize("handled", [True, False])

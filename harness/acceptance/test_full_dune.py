@@ -18,6 +18,7 @@ from dunelab.spec import CommandResult
 pytestmark = [
     pytest.mark.guest_variant(image="full"),
     pytest.mark.guest_group("real"),
+    pytest.mark.thorough,
     pytest.mark.slow(bochs=120),
 ]
 SECONDS = 240.0

@@ -17,7 +17,11 @@ from dunelab.deadline import Deadline
 from dunelab.machine.machine import Machine
 from dunelab.spec import ImageKind
 
-pytestmark = [pytest.mark.guest_group("full"), pytest.mark.guest_variant(image="full")]
+pytestmark = [
+    pytest.mark.guest_group("full"),
+    pytest.mark.guest_variant(image="full"),
+    pytest.mark.thorough,
+]
 
 SCRIPTS = sorted((Path(__file__).resolve().parent / "full_image").glob("*.sh"))
 SECONDS = 240.0

@@ -25,6 +25,7 @@ from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 pytestmark = [
     pytest.mark.guest_variant(image="full"),
     pytest.mark.guest_group("real"),
+    pytest.mark.thorough,
     pytest.mark.slow(bochs=120),
 ]
 

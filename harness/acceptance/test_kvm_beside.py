@@ -24,6 +24,7 @@ from dunelab.spec import Cell, Vendor
 pytestmark = [
     pytest.mark.guest_group("module"),
     pytest.mark.usefixtures("reloaded"),
+    pytest.mark.thorough,
     pytest.mark.slow(bochs=300),
 ]
 

@@ -177,6 +177,7 @@ def test_msr_device_agrees(guest: Machine, in_guest: InGuest) -> None:
         assert int(dump, 16) & EFER_SVME == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.slow(bochs=60)
 def test_memory_does_not_grow_with_loading(guest: Machine, in_guest: InGuest) -> None:
     """Less than a page per cycle, after a first round that warms caches."""

@@ -32,6 +32,8 @@ def test_behaviour_on_the_other_number_of_cpus(
     run_program()
 
 
+# The gate runs them all the same.
+@pytest.mark.thorough
 @pytest.mark.guest_programs("bench")
 def test_bench(run_program: Callable[[], runner.ProgramRun]) -> None:
     """What it costs; with --costs in three runs, which agree to 1 % where ticks repeat."""
@@ -45,6 +47,7 @@ def test_native(run_program: Callable[[], runner.ProgramRun]) -> None:
 
 
 # Without Dune mode a CPU more or less is no difference: one guest serves all.
+@pytest.mark.thorough
 @pytest.mark.only_engines("tcg")
 @pytest.mark.guest_variant
 @pytest.mark.guest_programs("behaviour", group="outside")

@@ -21,7 +21,11 @@ from dunelab.pytest_support.pool import Guest
 from dunelab.pytest_support.runner import GUEST_FOLDER, push_once
 from dunelab.spec import Cell, CommandResult, EngineName
 
-pytestmark = [pytest.mark.guest_variant(image="full"), pytest.mark.guest_group("real")]
+pytestmark = [
+    pytest.mark.guest_variant(image="full"),
+    pytest.mark.guest_group("real"),
+    pytest.mark.thorough,
+]
 
 DATA = Path(__file__).resolve().parent / "data" / "real_programs"
 REMOTE = f"{GUEST_FOLDER}/real_programs"

@@ -21,7 +21,8 @@ LINKED = ("start", "start_static", "start_static_pie", "start_nopie")
 FUZZ_ROUNDS = 60
 MANY_RACES = 3000
 # On Bochs the other guest takes longer to boot than its tests.
-CPUS = (2, pytest.param(1, marks=[pytest.mark.guest_variant(cpus=1), pytest.mark.slow(bochs=20)]))
+ONE_CPU = [pytest.mark.guest_variant(cpus=1), pytest.mark.thorough, pytest.mark.slow(bochs=20)]
+CPUS = (2, pytest.param(1, marks=ONE_CPU))
 
 # The programs, and what is said about their attempts.
 ATTACKS = {

@@ -106,6 +106,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "differ where they should not (dunelab bench does so); without it once",
     )
     group.addoption(
+        "--thorough",
+        dest="dunelab_thorough",
+        action="store_true",
+        help="also run tests marked thorough, as `ci/bootstrap test` does; the other options "
+        "that add tests imply it",
+    )
+    group.addoption(
         "--slow",
         dest="dunelab_slow",
         action="store_true",

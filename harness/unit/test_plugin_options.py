@@ -145,6 +145,7 @@ def test_the_longest_begin_first_or_last_where_time_is_limited() -> None:
          ProgramOptions(cpus=1, timeout=90, slow=60, icount=True)),
         ("/* dunelab: slow=900 smp */", ProgramOptions(slow=900, smp=True)),
         ("/* dunelab: slow-bochs=40 */", ProgramOptions(slow_bochs=40)),
+        ("/* dunelab: thorough smp */", ProgramOptions(thorough=True, smp=True)),
         ("/* SPDX */\n/* dunelab: vendor=amd runs=2 args=-v,3 */",
          ProgramOptions(vendor=Vendor.AMD, runs=2, args="-v 3")),
         ("/* dunelab: image=full */", ProgramOptions(image=ImageKind.FULL)),

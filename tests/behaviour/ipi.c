@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=240 smp slow-bochs=80 */
+/* dunelab: cpus=4 timeout=240 smp slow-bochs=80 thorough */
 /*
  * Interrupts between the threads of a process: to oneself, to a thread that runs, that
  * sleeps, that has RFLAGS.IF clear, that is in an exception handler; from outside Dune

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=240 smp slow-bochs=80 */
+/* dunelab: cpus=4 timeout=240 smp slow-bochs=80 thorough */
 /*
  * Interrupts between threads where they are hardest on the receiver: in ring 3 and on
  * the ways between the rings, while it edits page tables, and from three threads at

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=300 slow-bochs=43 */
+/* dunelab: cpus=2 timeout=300 slow-bochs=43 thorough */
 /*
  * A hundred processes enter and exit one after the other, and nothing of
  * them stays: no memory, no reference to the module.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=300 slow-bochs=95 */
+/* dunelab: cpus=2 timeout=300 slow-bochs=95 thorough */
 /*
  * Pages that the kernel moves to other frames, by compaction and on request,
  * while guest mode counts in them: no count is lost.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=240 slow-bochs=100 */
+/* dunelab: cpus=2 timeout=240 slow-bochs=100 thorough */
 /*
  * Running out of memory while entering, forking and growing: processes in a
  * memory cgroup whose limit goes from nothing to plenty in small steps, so that

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=90 slow-bochs=19 */
+/* dunelab: cpus=2 timeout=90 slow-bochs=19 thorough */
 /*
  * Huge pages under a Dune process: transparent ones that are made, collapsed
  * and split while guest mode works on them, and those of hugetlb.

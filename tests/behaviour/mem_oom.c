@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=90 slow-bochs=24 */
+/* dunelab: cpus=2 timeout=90 slow-bochs=24 thorough */
 /*
  * Dune processes in a memory cgroup that is too small for them: the OOM killer
  * ends the one that grows, from guest mode, and nobody else notices.

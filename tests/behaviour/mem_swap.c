@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=90 slow-bochs=48 */
+/* dunelab: cpus=2 timeout=90 slow-bochs=48 thorough */
 /*
  * Swap (zram) under a Dune process: pages that go out come back with their
  * contents, by guest mode's touch, while others work on them, in a cgroup that

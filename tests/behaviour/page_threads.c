@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=180 slow-bochs=90 */
+/* dunelab: cpus=4 timeout=180 slow-bochs=90 thorough */
 /*
  * The page allocator under four threads: no page has two owners, references are counted
  * right, large pages and small ones live side by side.  And a page that was given back

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=180 slow-bochs=20 */
+/* dunelab: cpus=4 timeout=180 slow-bochs=20 thorough */
 /*
  * Snapshots while three threads write: each is a consistent cut, and stays what it is
  * while it is looked at.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=4 timeout=180 slow-bochs=80 */
+/* dunelab: cpus=4 timeout=180 slow-bochs=80 thorough */
 /*
  * Page tables that several threads edit and use at once: a shootdown reaches a
  * thread that spins and one that sleeps in the kernel, neighbours in one table do

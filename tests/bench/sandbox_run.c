@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=1 image=full timeout=600 slow=900 runs=1 spread=10 */
+/* dunelab: cpus=1 image=full timeout=1500 slow=900 runs=1 spread=10 */
 /*
  * Whole programs natively and under dune-sandbox: some that compute, from fork() to their end,
  * and nginx while ab asks it for a small file, with 1 and with 100 connections at once.

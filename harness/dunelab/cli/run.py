@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         lab.store.programs()
     built = time.monotonic()
     tests, select = (EVERYTHING, "") if args.all else (PROGRAMS, SHORT)
-    status = suite.run(args, tests, select)
+    status = suite.run(args, tests, select, ["--thorough"])
     found = suite.results_file(args)
     if not found.exists():
         raise InfrastructureError(

@@ -56,7 +56,7 @@ def pytest_argv(cell: MatrixCell, suite: Suite, root: Path, results: Path) -> li
     return [
         *(sys.executable, "-m", "pytest", *(str(root / test) for test in tests)),
         *("-k", select) * bool(select),
-        *("-v", "--no-header", "-p", "no:cacheprovider"),
+        *("--thorough", "-v", "--no-header", "-p", "no:cacheprovider"),
         *(f"--rootdir={root}", "-c", str(root / "pyproject.toml")),
         *("--engine", str(cell.engine), "--vendor", str(cell.vendor), "--kernel", cell.kernel),
         *(("--cpu-model", cell.cpu_model) if cell.cpu_model else ()),

@@ -87,6 +87,7 @@ class ProgramOptions:
     ``spread``: by how many percent the runs of a cost may differ on an emulator.
     ``slow``: how many seconds it takes on the slowest engine; 0 if it is not a slow one.
     ``slow_bochs``: the same for a program that is slow on Bochs alone.
+    ``thorough``: the default run leaves it out, that of CI does not.
     ``smp``: it is about two CPUs, and says nothing on one.
     """
 
@@ -94,6 +95,7 @@ class ProgramOptions:
     timeout: float = 60.0
     slow: int = 0
     slow_bochs: int = 0
+    thorough: bool = False
     smp: bool = False
     icount: bool = False
     vendor: Vendor | None = None
@@ -187,6 +189,8 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
                 return replace(options, slow=_at_least_one(value))
             case "slow-bochs", True:
                 return replace(options, slow_bochs=_at_least_one(value))
+            case "thorough", False:
+                return replace(options, thorough=True)
             case "smp", False:
                 return replace(options, smp=True)
             case "icount", False:
@@ -210,7 +214,7 @@ def _apply(options: ProgramOptions, word: str, where: str) -> ProgramOptions:
     raise UsageError(
         f"{where}: unknown header word '{word}'; known are cpus=N, runs=N, timeout=SECONDS, "
         "spread=PERCENT, vendor=intel|amd, args=A,B, image=small|full, slow[=SECONDS], "
-        "slow-bochs=SECONDS, smp, icount"
+        "slow-bochs=SECONDS, thorough, smp, icount"
     )
 
 

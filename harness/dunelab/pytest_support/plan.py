@@ -37,6 +37,9 @@ class Plan:
         self.slow: bool = option("dunelab_slow")
         self.costs: bool = option("dunelab_costs")
         self.slow_only: bool = option("dunelab_slow_only")
+        self.thorough: bool = (
+            option("dunelab_thorough") or self.slow or self.slow_only or self.costs
+        )
         self.slow_minutes: float | None = option("dunelab_slow_minutes")
         self._started = time.monotonic()
         self.cpu_model: str | None = option("dunelab_cpu_model")

@@ -92,13 +92,17 @@ def slow_seconds(item: pytest.Item) -> int:
 Marks = tuple[pytest.MarkDecorator, ...]
 
 
-def _slow_marks(program: Program, costs: bool) -> Marks:
-    """What keeps a program for --slow, where it is slow; the gate wants costs all the same."""
+def _late_marks(program: Program, costs: bool) -> Marks:
+    """What keeps a program for --thorough, or for --slow where it is slow.
+
+    The gate wants costs all the same.
+    """
+    marks: Marks = (pytest.mark.thorough,) if program.options.thorough else ()
     if program.options.slow:
-        return (pytest.mark.slow(program.options.slow),)
+        return (*marks, pytest.mark.slow(program.options.slow))
     if program.options.slow_bochs and not costs:
-        return (pytest.mark.slow(bochs=program.options.slow_bochs),)
-    return ()
+        return (*marks, pytest.mark.slow(bochs=program.options.slow_bochs))
+    return marks
 
 
 class Worker:
@@ -157,7 +161,7 @@ class Worker:
                 cell,
                 program,
                 id=f"{group_of(cell, group)}-{program.name}",
-                marks=(*_slow_marks(program, self._plan.costs), *skip),
+                marks=(*_late_marks(program, self._plan.costs), *skip),
             )
             for cell, skip in self._cells(metafunc)
             for program in (replace(program, once=not self._plan.costs) for program in programs)
@@ -204,6 +208,8 @@ class Worker:
     def _wanted(self, item: pytest.Item) -> bool:
         models = item.get_closest_marker("only_cpu_models")
         if models is not None and self._plan.cpu_model not in models.args:
+            return False
+        if item.get_closest_marker("thorough") is not None and not self._plan.thorough:
             return False
         return self._plan.wants(slow_seconds(item))
 
