@@ -109,8 +109,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--thorough",
         dest="dunelab_thorough",
         action="store_true",
-        help="also run tests marked thorough, as `ci/bootstrap test` does; the other options "
-        "that add tests imply it",
+        help="also run tests marked thorough, as `ci/bootstrap test` does; options that add "
+        "tests, or name them (-k), imply it",
     )
     group.addoption(
         "--slow",

@@ -384,6 +384,7 @@ def test_thorough_programs_wait_for_thorough_slow_or_the_gate(bench: Bench) -> N
     bench.run("--engine", "tcg", "--slow").assert_outcomes(passed=3)
     bench.run("--engine", "tcg", "--slow-only").assert_outcomes(passed=1, deselected=2)
     bench.run("--engine", "tcg", "--costs").assert_outcomes(passed=2, deselected=1)
+    bench.run("--engine", "tcg", "-k", "behaviour").assert_outcomes(passed=2, deselected=1)
 
 
 def test_a_test_may_be_thorough(bench: Bench) -> None:
@@ -397,8 +398,9 @@ def test_one(): pass
 def test_other(): pass
 """
     )
-    bench.run("test_it.py").assert_outcomes(passed=1, deselected=1)
-    bench.run("--thorough", "test_it.py").assert_outcomes(passed=2)
+    bench.run().assert_outcomes(passed=1, deselected=1)
+    bench.run("--thorough").assert_outcomes(passed=2)
+    bench.run("test_it.py").assert_outcomes(passed=2)
 
 
 def test_a_program_may_be_slow_on_bochs_alone(bench: Bench) -> None:

@@ -23,6 +23,13 @@ CELLS_KEY = "dunelab_cells"
 UNIT_FOLDER = "unit"
 
 
+def names_tests(config: pytest.Config) -> bool:
+    """Whether the command line names tests or their files: then it means them all."""
+    return bool(config.option.keyword) or any(
+        "::" in word or word.endswith(".py") for word in config.args
+    )
+
+
 class Plan:
     """Options of this session, with the cells they mean."""
 
@@ -38,7 +45,11 @@ class Plan:
         self.costs: bool = option("dunelab_costs")
         self.slow_only: bool = option("dunelab_slow_only")
         self.thorough: bool = (
-            option("dunelab_thorough") or self.slow or self.slow_only or self.costs
+            option("dunelab_thorough")
+            or self.slow
+            or self.slow_only
+            or self.costs
+            or names_tests(config)
         )
         self.slow_minutes: float | None = option("dunelab_slow_minutes")
         self._started = time.monotonic()
