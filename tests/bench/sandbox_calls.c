@@ -142,7 +142,7 @@ static void both_ways(struct bench b[2], unsigned int i)
 	sandbox_run(&b[1], sandbox_allow_all, cases, i);
 }
 
-/* Where Linux clears the branch history by a loop, each system call begins with some 115 ticks. */
+/* Where Linux clears the branch history by a loop, each system call begins with some 100 ticks. */
 static bool clears_branch_history(void)
 {
 	FILE *file = fopen("/sys/devices/system/cpu/vulnerabilities/spectre_v2", "r");
