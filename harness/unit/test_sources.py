@@ -25,7 +25,7 @@ def source(cache: Path, patch: Path) -> Source:
 
 def test_the_patches_are_there() -> None:
     recipes = SourceRecipe.read_all(find_repo_root() / "images/sources.toml")
-    assert {recipe.name for recipe in recipes} == {"libgc", "expat", "openssl"}
+    assert {recipe.name for recipe in recipes} == {"libgc", "expat", "w3m", "openssl"}
     assert [recipe.patch.is_file() for recipe in recipes if recipe.patch] == [True]
 
 
