@@ -43,6 +43,7 @@ def test_exec_returns_status_and_output(cell: Cell, dunelab: Dunelab, script: Pa
 
 
 # Each boots a guest of its own, and the text is the shell's whatever runs the guest.
+@pytest.mark.thorough
 @pytest.mark.only_engines("tcg", "kvm")
 def test_exec_of_shell_text(cell: Cell, dunelab: Dunelab) -> None:
     done = dunelab("exec", *machine(cell), "--", "exit $((40 + 2))")

@@ -115,6 +115,7 @@ def test_cpus_are_left_as_found(
     assert cpu_state() == before
 
 
+@pytest.mark.thorough
 @pytest.mark.slow(bochs=30)
 def test_a_cpu_goes_and_comes_back_under_a_dune_process(
     guest: Machine,
@@ -137,6 +138,7 @@ def test_a_cpu_goes_and_comes_back_under_a_dune_process(
     dune_module.unload_module(guest)
 
 
+@pytest.mark.thorough
 def test_the_machine_sleeps_under_a_dune_process(
     guest: Machine,
     cell: Cell,

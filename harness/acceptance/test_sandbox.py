@@ -366,6 +366,7 @@ NETWORK = (
 )
 
 
+@pytest.mark.thorough
 def test_network(shell: Shell, plain: Plain) -> None:
     """Each address by the rule that it falls under, and what Linux does with the others."""
     run = f"dune-sandbox --quiet --policy $1 {plain('sandbox_net')}"

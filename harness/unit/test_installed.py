@@ -15,6 +15,8 @@ import pytest
 
 from dunelab.images.digest import Digest
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
 # Of the root's entries, those that are nobody's source, and may change while they are copied.
