@@ -7,7 +7,6 @@
 #include "gc.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #define ROWS		250		/* of a table of six columns */
 #define SECTIONS	60
@@ -36,7 +35,7 @@ char *tgetstr(const char *name, char **area);
 char *tgoto(const char *text, int column, int row);
 int tputs(const char *text, int lines, int (*put)(int));
 
-static void no_terminal(void)
+static __attribute__((noreturn)) void no_terminal(void)
 {
 	gc_give_up("w3m asked for a terminal");
 }
@@ -45,42 +44,36 @@ int tgetent(char *buffer, const char *name)
 {
 	(void)buffer, (void)name;
 	no_terminal();
-	return 0;
 }
 
 int tgetflag(const char *name)
 {
 	(void)name;
 	no_terminal();
-	return 0;
 }
 
 int tgetnum(const char *name)
 {
 	(void)name;
 	no_terminal();
-	return 0;
 }
 
 char *tgetstr(const char *name, char **area)
 {
 	(void)name, (void)area;
 	no_terminal();
-	return NULL;
 }
 
 char *tgoto(const char *text, int column, int row)
 {
 	(void)text, (void)column, (void)row;
 	no_terminal();
-	return NULL;
 }
 
 int tputs(const char *text, int lines, int (*put)(int))
 {
 	(void)text, (void)lines, (void)put;
 	no_terminal();
-	return 0;
 }
 
 static void write_page(void)
