@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from dunelab.pytest_support.controller import JUNIT_FILE, Controller
+from dunelab.pytest_support.fixtures import Fixtures
 from dunelab.pytest_support.lab import Lab
 from dunelab.pytest_support.options import AUTO
 from dunelab.pytest_support.plan import Plan
-from dunelab.pytest_support.worker import Fixtures, Worker
+from dunelab.pytest_support.second_try import SecondTry
+from dunelab.pytest_support.worker import Worker
 from dunelab.spec import EngineName, ImageKind, Vendor
 
 MARKS = (
@@ -189,6 +191,7 @@ def pytest_configure(config: pytest.Config) -> None:
     plan = Plan(config)
     worker = Worker(config, plan)
     config.pluginmanager.register(worker, "dunelab-worker")
+    config.pluginmanager.register(SecondTry(worker), "dunelab-second-try")
     config.pluginmanager.register(Fixtures(worker, plan), "dunelab-fixtures")
     if hasattr(config, "workerinput"):
         return

@@ -61,6 +61,13 @@ def test_a_cell_passes_when_all_did(tmp_path: Path) -> None:
     assert report.cell == "bochs-intel-k7-tigerlake"
 
 
+def test_a_cell_says_how_many_needed_a_second_guest(tmp_path: Path) -> None:
+    first, second = result(Outcome.PASSED), result(Outcome.PASSED)
+    report = judge(CELL, [replace(first, again="stale"), second], 0, tmp_path)
+    assert report.verdict is Verdict.PASS
+    assert report.cause.startswith("1 started a second time")
+
+
 def test_a_dead_guest_counts_more_than_a_failure(tmp_path: Path) -> None:
     results = [
         result(Outcome.FAILED, "assert 1 == 2"),

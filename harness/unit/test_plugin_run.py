@@ -212,6 +212,54 @@ def test_dead_guest(bench: Bench) -> None:
     assert sum(line.startswith("boot") for line in bench.journal) == 2
 
 
+def test_a_guest_that_qemu_killed_is_a_second_try(bench: Bench) -> None:
+    stale = (OOPS.parent / "qemu-7.2-int3.txt").read_text()
+    bench.program("behaviour/a", kernel=stale, dies="Oops: int3", deaths=1)
+    bench.program("behaviour/b")
+    done = bench.run("--engine", "tcg")
+    done.assert_outcomes(passed=2)
+    done.stdout.fnmatch_lines(["*started a second time*", "*-a]: the guest died of stale code*"])
+    first, second = bench.result("-a]"), bench.result("-b]")
+    assert first.outcome is Outcome.PASSED
+    assert "console" in first.again
+    assert second.again == ""
+    assert first.log_folder is not None
+    kept = bench.pytester.path / "results" / first.log_folder / "console-first-try.txt"
+    assert "Oops: int3" in kept.read_text()
+    assert sum(line.startswith("boot") for line in bench.journal) == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "header", "old", "new"),
+    [
+        ("bochs", "", "", ""),
+        ("tcg", "cpus=1", "", ""),
+        # The int3 is where memory has one.
+        ("tcg", "", "02 0f <1f>", "02 cc <1f>"),
+        ("tcg", "", "Oops: int3", "Oops: general protection fault"),
+    ],
+)
+def test_any_other_death_counts_at_once(
+    bench: Bench, engine: str, header: str, old: str, new: str
+) -> None:
+    oops = (OOPS.parent / "qemu-7.2-int3.txt").read_text().replace(old, new)
+    bench.program("behaviour/a", header, kernel=oops, dies="an oops", deaths=1)
+    bench.run("--engine", engine).assert_outcomes(failed=1)
+    result = bench.result("-a]")
+    assert result.outcome is Outcome.GUEST_DIED
+    assert result.again == ""
+
+
+def test_a_second_try_is_the_last(bench: Bench) -> None:
+    stale = (OOPS.parent / "qemu-7.2-int3.txt").read_text()
+    bench.program("behaviour/a", kernel=stale, dies="Oops: int3")
+    bench.run("--engine", "tcg").assert_outcomes(failed=1)
+    result = bench.result("-a]")
+    assert result.outcome is Outcome.GUEST_DIED
+    assert result.again
+    assert bench.journal.count("death of behaviour/a") == 2
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -8,6 +8,7 @@ asked for; making a ``DuneLab`` costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,21 +27,13 @@ from dunelab.machine.watch import GuestCrashed
 from dunelab.pytest_support.header import Variant
 from dunelab.pytest_support.lab import Booted, Builds, Verdict
 from dunelab.results.splat import find_splats
+from dunelab.results.stale import ran_stale_code
 from dunelab.spec import Cell, EngineName, MachineSpec, Vendor
 
 LIBRARY = "libdune.so"
 # From the engine's start to the first command.  Generous, because a laptop's
 # other work shares the cores; a guest that is dead is noticed long before.
 BOOT_SECONDS = {EngineName.KVM: 60.0, EngineName.TCG: 180.0, EngineName.BOCHS: 420.0}
-
-
-def ran_stale_code(cell: Cell, variant: Variant, death: GuestCrashed) -> bool:
-    """Whether a CPU of QEMU's executed the int3 that Linux had there while it changed the code.
-
-    Before dune.ko is loaded, so that nothing of this tree's can be the cause.
-    """
-    several = cell.engine is EngineName.TCG and variant.cpus > 1
-    return several and any("int3" in splat.title for splat in death.splats)
 
 
 class DuneLab:
@@ -138,13 +131,12 @@ class DuneLab:
         try:
             return self._start_once(cell, variant, fresh)
         except GuestCrashed as death:
-            if not ran_stale_code(cell, variant, death):
+            if not ran_stale_code(cell.engine, variant.cpus, death.splats):
                 raise
-            self._progress(
-                f"{cell} died on its way up as guests of QEMU with several CPUs rarely do "
-                f"(docs/engines.md), and is started once more; evidence: {death.evidence}"
-            )
-            return self._start_once(cell, variant, fresh)
+            why = f"the guest died of stale code while it booted, evidence: {death.evidence}"
+        self._progress(f"{cell}: {why} (docs/engines.md); it is started once more")
+        machine, booted = self._start_once(cell, variant, fresh)
+        return machine, replace(booted, again=why)
 
     def _start_once(self, cell: Cell, variant: Variant, fresh: bool) -> tuple[Machine, Booted]:
         engine = self.engine(cell)

@@ -68,6 +68,7 @@ def judge(cell: MatrixCell, results: Sequence[TestResult], status: int, folder: 
     """A cell's row, from its tests' results and pytest's exit status."""
     counts = {outcome: sum(r.outcome is outcome for r in results) for outcome in Outcome}
     release = next((r.ran_on.kernel_release for r in results if r.ran_on), "")
+    again = sum(bool(result.again) for result in results)
     report = CellReport(
         kernel=cell.kernel,
         vendor=str(cell.vendor),
@@ -78,6 +79,7 @@ def judge(cell: MatrixCell, results: Sequence[TestResult], status: int, folder: 
         failed=sum(counts[outcome] for outcome in _BAD),
         skipped=counts[Outcome.SKIPPED],
         evidence=str(folder),
+        cause=f"{again} started a second time: stale code of QEMU's" if again else "",
     )
     for outcome, verdict in _BAD.items():
         bad = next((r for r in results if r.outcome is outcome), None)

@@ -93,8 +93,9 @@ class BuildReport:
 class CellReport:
     """One cell's row in the table.
 
-    ``cause`` is the first failure, the splat's title, or why it was not run; ``host`` the
-    name of the machine that ran it.
+    ``cause`` is the first failure, the splat's title, or why it was not run; of a cell that
+    passed, how many tests needed a second guest.  ``host`` is the name of the machine that
+    ran it.
     """
 
     kernel: str

@@ -114,6 +114,11 @@ class Controller:
         for result in self._late:
             terminalreporter.section(f"{result.test} ({result.outcome})", sep="_", red=True)
             terminalreporter.write_line(result.message)
+        again = [result for result in self._results if result.again]
+        if again:
+            terminalreporter.section("started a second time", sep="_")
+        for result in again:
+            terminalreporter.write_line(f"{result.test}: {result.again} ({result.outcome})")
         if on_guests:
             width = max(120, terminalreporter._tw.fullwidth)
             tables = (cell_table(summarise(self._results)), metric_table(on_guests))

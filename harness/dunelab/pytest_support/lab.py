@@ -91,6 +91,7 @@ class Verdict:
 class Booted:
     """A guest that is up.  ``dispose`` removes its folder once it has ended.
 
+    ``again`` says why it had to be started a second time, if it had to.
     ``last_check`` looks at a guest that is fit for use and about to end: what it
     returns are complaints, which count as a failure after the last test.
     """
@@ -101,6 +102,7 @@ class Booted:
     command_line: str
     workdir: Path
     ssh_command: str = ""
+    again: str = ""
     dispose: Callable[[], None] = lambda: None
     last_check: Callable[[], str] = lambda: ""
 

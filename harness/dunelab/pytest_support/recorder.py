@@ -68,6 +68,7 @@ class Record:
     outcome: Outcome = Outcome.PASSED
     message: str = ""
     place: str = ""
+    again: str = ""
 
     def phase(self, outcome: Outcome, seconds: float, message: str = "", place: str = "") -> None:
         """Take a phase's end in; the first bad one decides."""
@@ -90,6 +91,7 @@ class Record:
             subtests=self.subtests,
             log_folder=str(self.log_folder.relative_to(root)) if self.log_folder else None,
             place=self.place,
+            again=self.again,
         )
 
     def properties(self) -> list[tuple[str, str]]:

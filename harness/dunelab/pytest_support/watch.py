@@ -26,6 +26,10 @@ _ARRIVAL_SECONDS = 20.0
 class SplatSeen(AssertionError):
     """The kernel complained during a test, and the guest lives."""
 
+    def __init__(self, what: str, splats: Sequence[Splat]) -> None:
+        super().__init__(what)
+        self.splats = tuple(splats)
+
 
 class SplatMissing(AssertionError):
     """A test expected the kernel to complain, and it did not."""
@@ -127,7 +131,8 @@ def judge(splats: Sequence[Splat], expected: Sequence[str], builds: Builds) -> N
         if not any(re.search(pattern, splat.title) for pattern in expected)
     ]
     if surplus:
-        raise SplatSeen(f"kernel splat: {surplus[0].title}\n{describe(surplus, builds)}")
+        what = f"kernel splat: {surplus[0].title}\n{describe(surplus, builds)}"
+        raise SplatSeen(what, surplus)
     if missing:
         seen = "; ".join(splat.title for splat in splats) or "none at all"
         raise SplatMissing(f"expected splat did not appear: {missing[0]!r} (seen: {seen})")

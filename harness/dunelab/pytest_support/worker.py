@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dunelab.errors import DunelabError, GuestDied
-from dunelab.pytest_support import recorder, runner
+from dunelab.pytest_support import recorder
 from dunelab.pytest_support.header import (
     SLOW_SECONDS,
     SMP,
@@ -239,6 +239,8 @@ class Worker:
         guest = self.pool.guest(cell, variant)
         record = item.stash[RECORD]
         record.ran_on = guest.ran_on
+        if guest.last_test is None:
+            record.again = record.again or guest.booted.again
         item.stash[GUEST] = guest
         late = self._watch.begin(guest, record.test)
         if late is not None:
@@ -411,6 +413,19 @@ class Worker:
         except KeyboardInterrupt:
             self._say("ending the guests")
 
+    def open_again(self, item: pytest.Item, why: str, reports: Sequence[pytest.TestReport]) -> None:
+        """Make a test's record a new one; of its first try keep the console and late splats."""
+        first = item.stash[RECORD]
+        logs = {"console-first-try.txt": first.logs.get("console.txt", "")}
+        item.stash[RECORD] = Record(test=first.test, again=why, logs=logs)
+        if GUEST in item.stash:
+            del item.stash[GUEST]
+        item.stash[EXPECTED] = []
+        for report in reports:
+            for raw in report.__dict__.get(REPORT_KEY, [])[1:]:
+                self._late.append(TestResult.from_json(raw))
+        self._say(f"{first.test}: {why} (docs/engines.md); it is run once more")
+
     def take_late(self) -> list[TestResult]:
         """For a controller in the same process: what no report carried."""
         late, self._late = self._late, []
@@ -435,69 +450,3 @@ def _engine_logs(guest: Guest) -> dict[str, str]:
         text = guest.booted.engine_log.read_text("utf-8", "replace")
         logs["engine-tail.txt"] = "\n".join(text.splitlines()[-100:])
     return logs
-
-
-RunProgram = Callable[[], runner.ProgramRun]
-
-
-class Fixtures:
-    """The fixtures tests use.  ``cell`` itself is a parameter."""
-
-    def __init__(self, worker: Worker, plan: Plan) -> None:
-        self._worker = worker
-        self._plan = plan
-
-    @pytest.fixture
-    def guest_context(self, request: pytest.FixtureRequest, cell: Cell) -> Guest:
-        """The running guest of this test's cell with all that is known of it."""
-        return self._worker.start_guest(request.node, cell, variant_of(request.node))
-
-    @pytest.fixture
-    def guest(self, guest_context: Guest) -> Any:
-        """The machine of this test's cell, with dune.ko loaded."""
-        return guest_context.machine
-
-    @pytest.fixture
-    def run_program(
-        self, request: pytest.FixtureRequest, guest_context: Guest, program: Program
-    ) -> RunProgram:
-        """Run this test's guest program and judge it."""
-
-        def run() -> runner.ProgramRun:
-            __tracebackhide__ = True
-            record: Record = request.node.stash[RECORD]
-            lab = self._plan.lab
-            record.logs["command.txt"] = runner.command_line(program) + "\n"
-            done = runner.run_program(
-                guest_context, program, lab.program(program.path), lab.libraries()
-            )
-            record.logs.update(runner.program_logs(done.results))
-            record.metrics, record.facts = done.metrics, done.facts
-            record.subtests = done.subtests
-            reason = runner.all_skipped(done)
-            if reason is not None:
-                pytest.skip(reason)
-            runner.judge(done, guest_context.cell.engine)
-            return done
-
-        return run
-
-    @pytest.fixture
-    def expect_splat(self, request: pytest.FixtureRequest) -> Callable[[str], None]:
-        """Announce that the kernel will complain; that it does not is a failure."""
-
-        def expect(pattern: str) -> None:
-            request.node.stash.setdefault(EXPECTED, []).append(pattern)
-
-        return expect
-
-    @pytest.fixture
-    def lab(self) -> Any:
-        """Engines, images and machines, for tests that boot their own."""
-        return self._plan.lab
-
-    @pytest.fixture
-    def resting_guests(self) -> Iterator[None]:
-        """Pause this worker's guests while a test boots machines of its own."""
-        with self._worker.pool.set_aside():
-            yield

@@ -164,7 +164,11 @@ def merge_runs(runs: Sequence[Sequence[Metric]], unit: Unit) -> tuple[MetricResu
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test's end, with everything needed to judge it later."""
+    """One test's end, with everything needed to judge it later.
+
+    ``again`` says why it, or its guest, was started a second time; empty for all but
+    the few of ``dunelab.results.stale``.
+    """
 
     __test__ = False
 
@@ -178,6 +182,7 @@ class TestResult:
     subtests: tuple[tuple[str, str], ...] = ()
     log_folder: str | None = None
     place: str = ""
+    again: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -191,6 +196,7 @@ class TestResult:
             "subtests": [{"name": name, "verdict": word} for name, word in self.subtests],
             "log_folder": self.log_folder,
             "place": self.place,
+            "again": self.again,
         }
 
     @classmethod
@@ -207,6 +213,7 @@ class TestResult:
             subtests=tuple((entry["name"], entry["verdict"]) for entry in raw["subtests"]),
             log_folder=raw["log_folder"],
             place=raw.get("place", ""),
+            again=raw.get("again", ""),
         )
 
 

@@ -2,7 +2,8 @@
 """conftest.py of the plugin's own tests: guests that are a few lines of Python.
 
 A "program" is a JSON file: what it prints, its exit status, what the kernel
-says meanwhile or later, and whether the guest survives it.
+says meanwhile or later, and whether the guest survives it: ``dies`` says what of,
+``deaths`` how often, always if it does not.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import re
 from pathlib import Path
 
 from dunelab.errors import BootFailed, BuildFailed, EngineUnavailable, GuestDied
+from dunelab.machine.watch import GuestCrashed
 from dunelab.pytest_support.lab import Booted, Builds, Verdict
 from dunelab.pytest_support.runner import GUEST_FOLDER
+from dunelab.results.splat import find_splats
 from dunelab.spec import CommandResult, EngineFacts, EngineName, Unit, Vendor
 
 ROOT = Path(__file__).parent
@@ -24,6 +27,12 @@ def note(text):
     """Append to a journal that the outer test reads."""
     with (ROOT / "journal.txt").open("a") as journal:
         journal.write(f"{os.getpid()} {text}\n")
+
+
+def journal():
+    """What was noted so far."""
+    path = ROOT / "journal.txt"
+    return path.read_text() if path.exists() else ""
 
 
 class FakeConsole:
@@ -62,12 +71,22 @@ class FakeMachine:
         if program is None:
             return CommandResult(command, 0, "", "", 0.0)
         script = json.loads(self.files[program])
-        self.say(script.get("kernel", ""))
-        if script.get("dies"):
-            self.alive = False
-            raise GuestDied("the guest died: " + script["dies"])
+        died = journal().count(f"death of {program}")
+        if died < script.get("deaths", died + 1):
+            self.say(script.get("kernel", ""))
+            if script.get("dies"):
+                self.die(program, script["dies"])
         return CommandResult(
             command, script.get("status", 0), script.get("stdout", ""), "stderr text", 0.1
+        )
+
+    def die(self, program, of):
+        note(f"death of {program}")
+        self.alive = False
+        raise GuestCrashed(
+            *("panic", f"the guest died: {of}"),
+            console_log=ROOT / "console.log",
+            splats=find_splats(self.console.content),
         )
 
     def push(self, local, remote, mode=0o755):
