@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A process with two busy threads, for a debugger: it ends when told to. */
+/* A process with two busy threads, which says when both are; it ends when told to. */
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
 volatile unsigned long counter;
 volatile int told;
+volatile int naps;
 const char secret[] = "found in memory";
 
 static unsigned int privilege(void)
@@ -19,7 +20,7 @@ static unsigned int privilege(void)
 static void *sleeper(void *arg)
 {
 	while (!told)
-		usleep(1000);
+		usleep(1000), naps++;
 	return arg;
 }
 
@@ -29,6 +30,9 @@ int main(void)
 	void *result;
 
 	pthread_create(&t, NULL, sleeper, (void *)secret);
+	while (!naps)
+		counter++;
+	write(1, "busy\n", 5);
 	while (!told)
 		counter++;
 	pthread_join(t, &result);
