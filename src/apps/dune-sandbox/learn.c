@@ -25,12 +25,11 @@
 /* Everything allowed, and each decision made. */
 void learn_policy(struct policy *p)
 {
-	*p = (struct policy){ .version = POLICY_VERSION, .size = sizeof(*p) };
-	strcpy(p->file, "--learn");
+	policy_begin(p, "--learn");
 	p->has_files = p->has_net = true;
 	p->nr_files = 1;
-	strcpy(p->files[0].pattern, "/**");
-	p->files[0].rights = FILE_READ | FILE_WRITE | FILE_EXEC;
+	p->files[0] = (struct file_rule){ .pattern = "/**",
+					  .rights = FILE_READ | FILE_WRITE | FILE_EXEC };
 	p->net_default.verdict = ALLOW;
 }
 

@@ -143,8 +143,7 @@ static void make_policy(const struct dune_sandbox *o)
 			die(EXIT_OWN, "no descriptor for what is learned: %s", strerror(errno));
 		close(fd);
 	} else if (o->allow_all) {
-		policy = (struct policy){ .version = POLICY_VERSION, .size = sizeof(policy) };
-		strcpy(policy.file, "--allow-all");
+		policy_begin(&policy, "--allow-all");
 	} else if (o->policy ? policy_read(&policy, o->policy) :
 		   o->policy_text ? policy_of_text(&policy, o->policy_text) :
 				    policy_default(&policy)) {
@@ -156,7 +155,7 @@ static void make_policy(const struct dune_sandbox *o)
 		memcpy(policy.data, o->data, o->data_size);
 	policy.explain = o->explain;
 	fd = memfd_create("policy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || write(fd, &policy, sizeof(policy)) != (ssize_t)sizeof(policy) ||
+	if (fd < 0 || write(fd, &policy, policy_bytes(&policy)) != (ssize_t)policy_bytes(&policy) ||
 	    fcntl(fd, F_ADD_SEALS, SEALS))
 		die(EXIT_OWN, "keeping the policy: %s", strerror(errno));
 	setup.policy_fd = raise_fd(fd);
@@ -167,8 +166,10 @@ static void make_policy(const struct dune_sandbox *o)
 
 static void take_policy(void)
 {
-	if (pread(setup.policy_fd, &policy, sizeof(policy), 0) != (ssize_t)sizeof(policy) ||
-	    policy.version != POLICY_VERSION || policy.size != sizeof(policy))
+	ssize_t got = pread(setup.policy_fd, &policy, sizeof(policy), 0);
+
+	if (got < (ssize_t)offsetof(struct policy, files) || policy.version != POLICY_VERSION ||
+	    policy.size != sizeof(policy) || got != (ssize_t)policy_bytes(&policy))
 		die(EXIT_OWN, "the policy is gone, or not of this version");
 }
 

@@ -7,11 +7,12 @@
 #define SANDBOX_POLICY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "dunesandbox.h"
 
-#define POLICY_VERSION	2
+#define POLICY_VERSION	3
 #define POLICY_CALLS	512
 #define MAX_FILE_RULES	256
 #define MAX_NET_RULES	64
@@ -65,16 +66,24 @@ struct policy {
 	bool has_net;
 	struct decision net_default;
 	uint32_t nr_files, nr_nets;
-	struct file_rule files[MAX_FILE_RULES];
 	struct net_rule nets[MAX_NET_RULES];
 	bool private_tmp;	/* a tmpfs on /tmp: private_tmp.c */
 	uint16_t private_tmp_line;
 	uint64_t memory, open_files, processes, cpu_seconds;	/* 0: no limit */
 	bool explain;
 	uint8_t data[DUNE_SANDBOX_DATA] __attribute__((aligned(16)));	/* the callback's */
+	struct file_rule files[MAX_FILE_RULES];	/* the largest part; most policies use little of it */
 };
 
-/* policy_read.c: fill *p; on failure a message "FILE:LINE: what" on standard error, -1. */
+/* The bytes of *p that are used: those of rules that there are not may be anything. */
+static inline size_t policy_bytes(const struct policy *p)
+{
+	return offsetof(struct policy, files) + p->nr_files * sizeof(p->files[0]);
+}
+
+/* policy_read.c: make *p one without rules, @name of it being for messages. */
+void policy_begin(struct policy *p, const char *name);
+/* Fill *p; on failure a message "FILE:LINE: what" on standard error, -1. */
 int policy_read(struct policy *p, const char *path);
 int policy_of_text(struct policy *p, const char *text);
 int policy_default(struct policy *p);

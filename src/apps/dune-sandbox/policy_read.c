@@ -114,8 +114,9 @@ static const char *begins(void *arg, const char *table, bool array, int line)
 		r->rule_line = line;
 		if (r->in == FILES) {
 			r->p->has_files = true;
-			if (r->p->nr_files++ == MAX_FILE_RULES)
+			if (r->p->nr_files == MAX_FILE_RULES)
 				return "more rules for files than 256";
+			r->p->files[r->p->nr_files++] = (struct file_rule){ 0 };
 		} else if (r->in == NETS) {
 			r->p->has_net = true;
 			if (r->p->nr_nets++ == MAX_NET_RULES)
@@ -344,6 +345,14 @@ static const char *sets(void *arg, const char *key, const struct toml_value *v, 
 	}
 }
 
+void policy_begin(struct policy *p, const char *name)
+{
+	memset(p, 0, offsetof(struct policy, files));
+	p->version = POLICY_VERSION;
+	p->size = sizeof(*p);
+	snprintf(p->file, sizeof(p->file), "%s", name);
+}
+
 static int read_text(struct policy *p, char *text, const char *name)
 {
 	struct reading r = { .p = p };
@@ -351,11 +360,8 @@ static int read_text(struct policy *p, char *text, const char *name)
 	const char *wrong;
 	int line;
 
-	memset(p, 0, sizeof(*p));
+	policy_begin(p, name);
 	p->net_default = (struct decision){ .verdict = DENY, .error = EACCES };
-	p->version = POLICY_VERSION;
-	p->size = sizeof(*p);
-	snprintf(p->file, sizeof(p->file), "%s", name);
 	wrong = toml_read(text, &reader, &line);
 	if (!wrong && finish_rule(&r)) {
 		wrong = finish_rule(&r);
