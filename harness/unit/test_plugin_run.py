@@ -457,6 +457,13 @@ def test_a_program_may_be_slow_on_bochs_alone(bench: Bench) -> None:
     bench.run("--slow", "--slow-minutes", "9").assert_outcomes(passed=1, skipped=1)
 
 
+def test_a_slow_program_may_be_slower_on_bochs(bench: Bench) -> None:
+    bench.program("behaviour/a", "slow=60 slow-bochs=600")
+    bench.run().assert_outcomes(deselected=2)
+    bench.run("--slow", "--slow-minutes", "9").assert_outcomes(passed=1, skipped=1)
+    assert bench.result("[bochs").outcome is Outcome.SKIPPED
+
+
 def test_costs_are_measured_once_or_as_the_gate_does(bench: Bench) -> None:
     metric = GOOD.replace("ok 1", "# metric: a=100 ticks n=5\nok 1")
     bench.program("bench/a", stdout=metric)

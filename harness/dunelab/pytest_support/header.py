@@ -86,7 +86,7 @@ class ProgramOptions:
 
     ``spread``: by how many percent the runs of a cost may differ on an emulator.
     ``slow``: how many seconds it takes on the slowest engine; 0 if it is not a slow one.
-    ``slow_bochs``: the same for a program that is slow on Bochs alone.
+    ``slow_bochs``: the same for a program that is slow on Bochs alone, or slower there.
     ``thorough``: the default run leaves it out, that of CI does not.
     ``smp``: it is about two CPUs, and says nothing on one.
     """

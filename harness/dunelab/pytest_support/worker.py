@@ -99,9 +99,9 @@ def _late_marks(program: Program, costs: bool) -> Marks:
     """
     marks: Marks = (pytest.mark.thorough,) if program.options.thorough else ()
     if program.options.slow:
-        return (*marks, pytest.mark.slow(program.options.slow))
+        marks = (*marks, pytest.mark.slow(program.options.slow))
     if program.options.slow_bochs and not costs:
-        return (*marks, pytest.mark.slow(bochs=program.options.slow_bochs))
+        marks = (*marks, pytest.mark.slow(bochs=program.options.slow_bochs))
     return marks
 
 
