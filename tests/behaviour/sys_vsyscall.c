@@ -14,22 +14,31 @@
 
 #define VSYSCALL	0xffffffffff600000UL
 
+/* Seconds that were read after @before; those of the coarse clock may lag behind. */
+static int is_now(time_t t, time_t before)
+{
+	return t >= before - 1 && t <= time(NULL) ? 42 : 1;
+}
+
 static int vsyscall_gettimeofday(void *arg)
 {
 	int (*fn)(struct timeval *, void *) =
 		(int (*)(struct timeval *, void *))(uintptr_t)VSYSCALL;
 	struct timeval tv = { 0, 0 };
+	time_t before = time(NULL);
 
 	(void)arg;
-	return fn(&tv, NULL) == 0 && labs(tv.tv_sec - time(NULL)) <= 1 ? 42 : 1;
+	return fn(&tv, NULL) == 0 ? is_now(tv.tv_sec, before) : 2;
 }
 
 static int vsyscall_time(void *arg)
 {
 	time_t (*fn)(time_t *) = (time_t (*)(time_t *))(uintptr_t)(VSYSCALL + 0x400);
 
+	time_t before = time(NULL);
+
 	(void)arg;
-	return labs(fn(NULL) - time(NULL)) <= 1 ? 42 : 1;
+	return is_now(fn(NULL), before);
 }
 
 static int vsyscall_getcpu(void *arg)
