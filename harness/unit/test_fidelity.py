@@ -43,6 +43,7 @@ from dunelab.fidelity.suites import (
 )
 from dunelab.images.store import Store, find_repo_root
 from dunelab.machine.machine import Machine
+from dunelab.machine.watch import CommandTimeout
 from dunelab.results.report import make_header
 from dunelab.spec import CommandResult, EngineFacts, EngineName, Vendor
 
@@ -432,6 +433,37 @@ def test_a_dead_guest_is_an_end_and_is_replaced() -> None:
     assert first.killed
     run, _log = run_unit(keeper, JOB, How.NATIVE, Watcher())
     assert run.end_of("a").end is End.OK
+
+
+def test_a_unit_that_overruns_on_a_living_guest_hung() -> None:
+    machine = FakeMachine(fine)
+
+    def overrun(text: str, deadline: Deadline, **options: Any) -> CommandResult:
+        if "unit.sh" not in text:
+            return CommandResult(text, 0, "", "", 0.0)
+        options["sink"]("stdout", events(start("a"), end("a", "ok"), start("b")))
+        raise CommandTimeout("did not end; the guest is alive")
+
+    machine.run = overrun  # type: ignore[method-assign]
+    run, _log = run_unit(keeper_of(machine), JOB, How.NATIVE, Watcher())
+    assert [(test.name, test.end) for test in run.tests] == [
+        ("a", End.OK),
+        ("b", End.HUNG),
+        (WHOLE, End.HUNG),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("native", "dune", "endless"),
+    [
+        (End.HUNG, End.HUNG, True),
+        (End.GUEST_DIED, End.HUNG, True),
+        (End.HUNG, End.OK, False),
+        (End.CRASHED, End.CRASHED, False),
+    ],
+)
+def test_a_unit_without_end_both_ways_is_named(native: End, dune: End, endless: bool) -> None:
+    assert pair({WHOLE: native}, {WHOLE: dune}).endless is endless
 
 
 def test_units_that_differ_run_again_and_known_ones_do_not(tmp_path: Path) -> None:

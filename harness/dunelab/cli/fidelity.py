@@ -110,7 +110,9 @@ def run(args: argparse.Namespace) -> int:
     report.print_summary(out, tries)
     report.print_differences(out, comparison.differences)
     found = len(comparison.differences)
-    print(f"{found} differences in {len(tries)} units; logs: {state.folder}")
+    endless = sum(pairs[-1].endless for pairs in tries)
+    but = f", {endless} of which came to no end either way" if endless else ""
+    print(f"{found} differences in {len(tries)} units{but}; logs: {state.folder}")
     return DIFFERENT if found else 0
 
 
@@ -217,7 +219,8 @@ class _Bar(Watcher):
     def ends(self, job: Job, tries: Sequence[Pair]) -> None:
         found = differences(tries)
         seconds = sum(pair.native.seconds + pair.dune.seconds for pair in tries)
-        said = f"{len(found)} differences" if found else "the same"
+        same = "no end either way" if tries[-1].endless else "the same"
+        said = f"{len(found)} differences" if found else same
         self._console.print(
             f"{job.suite.name} {job.unit.name}: {said} ({seconds:.0f} s)", markup=False
         )

@@ -133,6 +133,12 @@ class Pair:
         names = dict.fromkeys(t.name for run in (self.native, self.dune) for t in run.tests)
         return tuple(n for n in names if self.native.end_of(n).end != self.dune.end_of(n).end)
 
+    @property
+    def endless(self) -> bool:
+        """Whether neither came to its end, so that not all of the unit was compared."""
+        ends = (self.native.end_of(WHOLE).end, self.dune.end_of(WHOLE).end)
+        return all(end in (End.HUNG, End.GUEST_DIED) for end in ends)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "suite": self.native.suite,
