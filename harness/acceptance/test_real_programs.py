@@ -74,10 +74,10 @@ CASES = (
     Case("redis", ("redis-server", "redis-benchmark"), (60, 50)),
     Case("nginx", ("nginx", "ab"), (60, 50), status=1),
     Case("go", ("fzf",), (60, 40)),
-    Case("java", ("java",), (60, 600), status=4),
+    Case("java", ("java",), (60, 640), status=4),
     Case("strace", ("strace",), (60, 20)),
-    Case("gdb", ("gdb",), (60, 300)),
-    Case("musl", ("many",), (60, 120), status=3),
+    Case("gdb", ("gdb",), (60, 240)),
+    Case("musl", ("many",), (60, 90), status=3),
 )
 
 # strace and gdb trace, which nothing in a sandbox may.
