@@ -23,11 +23,11 @@ from dunelab.images.own import is_own
 from dunelab.images.store import Store
 from dunelab.machine import states, workdir
 from dunelab.machine.machine import Machine
+from dunelab.machine.stale import ran_stale_code
 from dunelab.machine.watch import GuestCrashed
 from dunelab.pytest_support.header import Variant
 from dunelab.pytest_support.lab import Booted, Builds, Verdict
 from dunelab.results.splat import find_splats
-from dunelab.results.stale import ran_stale_code
 from dunelab.spec import Cell, EngineName, MachineSpec, Vendor
 
 LIBRARY = "libdune.so"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A test whose guest QEMU killed, provably, is run once more, on a new guest.
 
-Nothing else is: a second death counts, and so does any that ``dunelab.results.stale``
+Nothing else is: a second death counts, and so does any that ``dunelab.machine.stale``
 has no proof for.  The result says that there was a first try, and why.
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Generator
 import pytest
 from _pytest.runner import runtestprotocol
 
+from dunelab.machine.stale import ran_stale_code
 from dunelab.machine.watch import GuestCrashed
 from dunelab.pytest_support.watch import SplatSeen
 from dunelab.pytest_support.worker import Worker, cell_of, variant_of
-from dunelab.results.stale import ran_stale_code
 from dunelab.spec import EngineName
 
 _DEATH = pytest.StashKey[str]()

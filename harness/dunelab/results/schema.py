@@ -167,7 +167,7 @@ class TestResult:
     """One test's end, with everything needed to judge it later.
 
     ``again`` says why it, or its guest, was started a second time; empty for all but
-    the few of ``dunelab.results.stale``.
+    the few of ``dunelab.machine.stale``.
     """
 
     __test__ = False

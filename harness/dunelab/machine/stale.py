@@ -13,28 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
+from dunelab.machine.watch import SplatLike
 from dunelab.spec import EngineName
 
 INT3 = "cc"
 _BYTES = re.compile(r"^Code: (?:[0-9a-f]{2} )*?([0-9a-f]{2}) <[0-9a-f]{2}>", re.MULTILINE)
 
 
-class SplatLike(Protocol):
-    """What is looked at."""
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def text(self) -> str: ...
-
-
 def ran_stale_code(engine: EngineName, cpus: int, splats: Sequence[SplatLike]) -> bool:
     """Whether a CPU of QEMU's executed an int3 that was no longer there.
 
-    Needs several CPUs that run at the same time, as no other engine of ours has them.
+    It takes QEMU's translator, and a CPU that translates while another one stores.
     """
     return engine is EngineName.TCG and cpus > 1 and any(map(_is_proof, splats))
 
