@@ -56,6 +56,9 @@ static_assert(sizeof(struct dune_stats) <= PAGE_SIZE);
 
 struct dune_vcpu;
 
+#define VCPU_FLUSH_TLB		1	/* this vCPU's entries */
+#define VCPU_FLUSH_L1D		2	/* others' data may be there: see vmx_exit.c */
+
 /* Pages for second-stage tables, taken before mmu_lock. */
 struct dune_mmu_cache {
 	int nr;
@@ -153,8 +156,7 @@ struct dune_vcpu {
 
 	int last_cpu;			/* CPU of the last entry, -1 never */
 	s64 tlb_gen;			/* vm->tlb_gen at the last entry */
-	bool flush;			/* enter() drops this vCPU's TLB entries first */
-	bool flush_l1d;			/* others' data may be in L1D: see vmx_exit.c */
+	u8 flush;			/* VCPU_FLUSH_*, before the next entry */
 	bool has_state;			/* DUNE_SET_STATE was done */
 
 	/* Calls that are made in place, if they come from the gate. */
@@ -234,9 +236,9 @@ struct dune_ops {
 	void (*enter)(struct dune_vcpu *vcpu);
 
 	/*
-	 * Give the host back what enter() left to the guest.  Preemption off;
-	 * called before the thread leaves DUNE_RUN or the CPU.  NULL where
-	 * enter() leaves nothing.
+	 * Give the host back what enter() left to the guest.  IRQs off; called
+	 * before the thread leaves DUNE_RUN or the CPU.  NULL where enter()
+	 * leaves nothing.
 	 */
 	void (*put)(struct dune_vcpu *vcpu);
 

@@ -148,7 +148,7 @@ static void emulate_cr(struct dune_vcpu *vcpu)
 	} else if ((x->cr == 0 && dune_cr0_valid(*reg)) || (x->cr == 4 && cr4_valid(vcpu, *reg))) {
 		dune_ops->write_cr(vcpu, x->cr, x->cr == 4 ? *reg & ~(u64)X86_CR4_MCE : *reg);
 		/* The instruction would have dropped what is cached (SDM 4.10.4.1, APM 5.5.1). */
-		vcpu->flush = true;
+		vcpu->flush |= VCPU_FLUSH_TLB;
 	} else {
 		dune_inject(vcpu, X86_TRAP_GP, 0);
 		return;

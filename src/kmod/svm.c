@@ -184,12 +184,12 @@ static void svm_take(struct dune_vcpu *vcpu, struct svm_cpu *sc)
 {
 	sc->taken = true;
 	sc->next_asid = nr_asids;
-	vcpu->flush = true;
+	vcpu->flush |= VCPU_FLUSH_TLB;
 	sc->tsc_ratio = SVM_TSC_RATIO_DEFAULT;
 	if (boot_cpu_has(X86_FEATURE_TSCRATEMSR))
 		sc->tsc_ratio = native_rdmsrq(MSR_AMD64_TSC_RATIO);
 	if (sc->tsc_ratio != SVM_TSC_RATIO_DEFAULT)
-		native_wrmsrq(MSR_AMD64_TSC_RATIO, SVM_TSC_RATIO_DEFAULT);
+		wrmsrq(MSR_AMD64_TSC_RATIO, SVM_TSC_RATIO_DEFAULT);
 }
 
 /* Preemption off: the thread goes to user mode, or another one gets the CPU. */
@@ -362,9 +362,9 @@ static void get_asid(struct dune_vcpu *vcpu)
 	struct vmcb_control_area *c = &svm->vmcb->control;
 
 	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
-	if (!vcpu->flush && svm->asid_gen == sc->asid_gen)
+	if (!(vcpu->flush & VCPU_FLUSH_TLB) && svm->asid_gen == sc->asid_gen)
 		return;
-	vcpu->flush = false;
+	vcpu->flush = 0;
 	if (sc->next_asid >= nr_asids) {
 		sc->asid_gen++;
 		sc->next_asid = 1;

@@ -44,28 +44,74 @@ void dune_inject(struct dune_vcpu *vcpu, u8 vector, u32 error_code)
 #define HOST_WORK	(XFER_TO_GUEST_MODE_WORK | _TIF_NEED_FPU_LOAD | _TIF_USER_RETURN_NOTIFY)
 
 /*
- * Is there anything that the way back to user space must do first?  A thread
+ * There may be something that the way back to user space must do first: is there?  A thread
  * that is stopped at the beginning of each system call comes with work for its
  * rseq every time: @first lets it into guest mode all the same.
  */
-static bool host_work_pending(bool first)
+static noinline bool host_work_pending(bool first)
 {
 	unsigned long *flags = &current_thread_info()->flags, work;
 
-	work = READ_ONCE(*flags) & HOST_WORK;
-	if (likely(!work))
-		return false;
-	if (work & _TIF_NEED_FPU_LOAD) {
+	if (READ_ONCE(*flags) & _TIF_NEED_FPU_LOAD)
 		static_call(dune_fpu_return)();
-		work = READ_ONCE(*flags) & HOST_WORK;
-	}
+	work = READ_ONCE(*flags) & HOST_WORK;
 	return work && !(first && work == _TIF_NOTIFY_RESUME && dune_syscall_work());
 }
 
-/* Out of line, for the sake of a path that has none. */
-static noinline void restore_breakpoints(void)
+/*
+ * A debugger's breakpoints are not to be hit on the way, the guest's in it alone.  An exit
+ * leaves DR7 disabled.  Out of line, for the sake of a path that has none.
+ */
+static noinline void enter_with_breakpoints(struct dune_vcpu *vcpu)
 {
-	set_debugreg(__this_cpu_read(cpu_dr7), 7);
+	if (hw_breakpoint_active())
+		set_debugreg(0UL, 7);
+	if (vcpu->dr7 & DUNE_DR7_ENABLE)
+		dune_swap_breakpoints(vcpu);
+	static_call(dune_enter)(vcpu);
+	if (vcpu->dr7 & DUNE_DR7_ENABLE)
+		dune_swap_breakpoints(vcpu);
+	if (hw_breakpoint_active())
+		set_debugreg(__this_cpu_read(cpu_dr7), 7);
+}
+
+/* A thread that came to another CPU, or enters for the first time.  IRQs off. */
+static noinline void move_to(struct dune_vcpu *vcpu, int cpu)
+{
+	vcpu->last_cpu = cpu;
+	vcpu->flush |= VCPU_FLUSH_TLB;
+	if (!dune_ops->load)
+		return;
+	preempt_disable();
+	local_irq_enable();
+	dune_ops->load(vcpu);
+	local_irq_disable();
+	preempt_enable();
+}
+
+/*
+ * Take the interrupt that ended guest mode now, while the time still counts as the
+ * thread's own, then close the account.
+ */
+static noinline void take_interrupt(struct dune_vcpu *vcpu)
+{
+	preempt_disable();
+	if (vcpu->exit.vector)
+		dune_ops->take_irq(vcpu->exit.vector);
+	local_irq_enable();
+	asm volatile("nop");	/* STI holds interrupts off for one instruction */
+	local_irq_disable();
+	vtime_account_guest_exit();
+	local_irq_enable();
+	preempt_enable();
+}
+
+static __always_inline void add_ticks(u64 *sum, u64 from, u64 to)
+{
+	u64 ticks = to - from;
+
+	OPTIMIZER_HIDE_VAR(ticks);	/* not (*sum + to) - from: an addition to memory */
+	*sum += ticks;
 }
 
 /* One entry and exit.  False: the host has work, nothing was entered. */
@@ -76,18 +122,13 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 	u64 tsc;
 	int cpu;
 
-	preempt_disable();
+	local_irq_disable();	/* nor is the thread preempted */
 	cpu = smp_processor_id();
-	if (unlikely(cpu != vcpu->last_cpu)) {
-		vcpu->last_cpu = cpu;
-		vcpu->flush = true;
-		if (dune_ops->load)
-			dune_ops->load(vcpu);
-	}
-	local_irq_disable();
-	if (host_work_pending(!*exit_tsc) || !__this_cpu_read(dune_cpu_is_on)) {
+	if (unlikely(cpu != vcpu->last_cpu))
+		move_to(vcpu, cpu);
+	if (unlikely(READ_ONCE(current_thread_info()->flags) & HOST_WORK &&
+		     host_work_pending(!*exit_tsc)) || !__this_cpu_read(dune_cpu_is_on)) {
 		local_irq_enable();
-		preempt_enable();
 		return false;
 	}
 
@@ -95,7 +136,7 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 	smp_mb__after_atomic();	/* pairs with flush_all() */
 	gen = atomic64_read(&vm->tlb_gen);
 	if (unlikely(gen != vcpu->tlb_gen)) {
-		vcpu->flush = true;
+		vcpu->flush |= VCPU_FLUSH_TLB;
 		vcpu->tlb_gen = gen;
 	}
 
@@ -103,47 +144,34 @@ static __always_inline bool enter_once(struct dune_vcpu *vcpu, struct dune_vm *v
 	vtime_account_guest_enter();
 	tsc = rdtsc();
 	if (*exit_tsc)
-		stats->exit[vcpu->exit.stat].ticks += tsc - *exit_tsc;
+		add_ticks(&stats->exit[vcpu->exit.stat].ticks, *exit_tsc, tsc);
 
-	/* A debugger's breakpoints are not to be hit in between. */
-	if (unlikely(hw_breakpoint_active()))
-		set_debugreg(0UL, 7);
-	if (unlikely(vcpu->dr7 & DUNE_DR7_ENABLE))
-		dune_swap_breakpoints(vcpu);
-	static_call(dune_enter)(vcpu);
-	if (unlikely(vcpu->dr7 & DUNE_DR7_ENABLE))
-		dune_swap_breakpoints(vcpu);
-	/* An exit leaves DR7 disabled; a debugger of this thread wants it. */
-	if (unlikely(hw_breakpoint_active()))
-		restore_breakpoints();
+	if (unlikely(hw_breakpoint_active() || vcpu->dr7 & DUNE_DR7_ENABLE))
+		enter_with_breakpoints(vcpu);
+	else
+		static_call(dune_enter)(vcpu);
 
 	*exit_tsc = rdtsc();
-	stats->guest_ticks += *exit_tsc - tsc;
+	add_ticks(&stats->guest_ticks, tsc, *exit_tsc);
 	stats->exit[vcpu->exit.stat].count++;
 	cpumask_clear_cpu(cpu, vm->running);
 
-	/*
-	 * Take the interrupt that ended guest mode now, while the time still
-	 * counts as the thread's own, then close the account.
-	 */
 	if (vcpu->exit.stat == DUNE_STAT_INTERRUPT) {
-		if (vcpu->exit.vector)
-			dune_ops->take_irq(vcpu->exit.vector);
-		local_irq_enable();
-		asm volatile("nop");	/* STI holds interrupts off for one instruction */
-		local_irq_disable();
+		take_interrupt(vcpu);
+		return true;
 	}
 	vtime_account_guest_exit();
 	local_irq_enable();
-	preempt_enable();
 	return true;
 }
 
 static int report(struct dune_vcpu *vcpu, u32 reason)
 {
-	vcpu->run->exit_reason = reason;
-	vcpu->run->hw_reason = vcpu->exit.hw_reason;
-	vcpu->run->hw_info = vcpu->exit.hw_info;
+	struct dune_run *run = vcpu->run;
+
+	run->exit_reason = reason;
+	run->hw_reason = vcpu->exit.hw_reason;
+	run->hw_info = vcpu->exit.hw_info;
 	return 0;
 }
 
@@ -217,7 +245,8 @@ static __always_inline int fast_call(struct dune_vcpu *vcpu)
 		args->r8 = r->r8;
 		args->r9 = r->r9;
 		/* mmap, mprotect, munmap and brk touch what a page fault does, and no contents. */
-		vcpu->flush_l1d |= nr < __NR_mmap || nr > __NR_brk;
+		if (nr < __NR_mmap || nr > __NR_brk)
+			vcpu->flush |= VCPU_FLUSH_L1D;
 	}
 	ret = static_call(dune_sys_call)(args, nr);
 
@@ -373,16 +402,16 @@ static long vcpu_run(struct dune_vcpu *vcpu)
 			ret = report(vcpu, DUNE_EXIT_INTERRUPTED);
 	} while (ret == RUN_AGAIN);
 	if (dune_ops->put) {
-		preempt_disable();
+		local_irq_disable();
 		preempt_notifier_unregister(&vcpu->preempt);
 		dune_ops->put(vcpu);
-		preempt_enable();
+		local_irq_enable();
 	}
 
 	vcpu->run->regs = vcpu->regs;
 	stats->returns++;
 	if (exit_tsc)
-		stats->exit[vcpu->exit.stat].ticks += rdtsc() - exit_tsc;
+		add_ticks(&stats->exit[vcpu->exit.stat].ticks, exit_tsc, rdtsc());
 	return unlikely(fatal_signal_pending(current)) ? show_guest(vcpu) : ret;
 }
 
@@ -446,7 +475,7 @@ out:
  * that one thread, so nobody waits behind a vCPU in guest mode.  @prepare: it
  * may be nobody's yet, and stay so.
  */
-static int claim(struct dune_vcpu *vcpu, bool prepare)
+static __always_inline int claim(struct dune_vcpu *vcpu, bool prepare)
 {
 	struct pid *me = task_pid(current), *owner = READ_ONCE(vcpu->owner);
 

@@ -48,7 +48,8 @@ DEFINE_PER_CPU(struct vmx_cpu, vmx_cpu);
 struct vmx_ctl vmx_ctl __ro_after_init;
 const u32 vmx_own_msrs[NR_MSRS] = { MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK };
 void *vmx_msr_bitmap, *vmx_l1d_pages;
-bool vmx_clear_buffers __ro_after_init, vmx_has_debugctl __ro_after_init;
+bool vmx_clear_buffers __ro_after_init;
+DEFINE_STATIC_KEY_FALSE(vmx_has_debugctl);
 
 int vmx_l1d_flush __ro_after_init;
 static char *l1d_flush = "auto";
@@ -213,7 +214,8 @@ static int vmx_check(void)
 				     !(val & VMX_EPT_1GB_PAGE_BIT) ? 2 : 3;
 
 	vmx_clear_buffers = dune_clears_cpu_buffers();
-	vmx_has_debugctl = msr_works(MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_BTF);
+	if (msr_works(MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_BTF))
+		static_branch_enable(&vmx_has_debugctl);
 	return vmx_check_l1tf();
 }
 
@@ -295,6 +297,8 @@ static int vmx_cpu_on(void)
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	int ret;
 
+	c->gdt.address = (unsigned long)get_current_gdt_ro();
+	c->gdt.size = GDT_SIZE - 1;
 	if (DUNE_SHARES_CPU) {
 		ret = static_call(dune_virt_get)(X86_FEATURE_VMX);
 		c->on = !ret;
@@ -404,7 +408,7 @@ bool vmx_activate(struct vmx_vcpu *v)
 	if (v->cpu == -1) {
 		v->cpu = cpu;
 		list_add(&v->link, &c->loaded);
-		v->vcpu->flush = true;
+		v->vcpu->flush |= VCPU_FLUSH_TLB;
 		write_host_cpu(cpu);
 	}
 	return true;

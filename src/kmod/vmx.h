@@ -14,7 +14,9 @@
 
 #ifndef __ASSEMBLY__
 
+#include <linux/jump_label.h>
 #include <linux/percpu.h>
+#include <asm/desc_defs.h>
 #include <asm/vmx.h>
 
 #include "compat.h"
@@ -54,6 +56,7 @@ struct vmx_cpu {
 	u64 theirs;			/* what KVM had current, while ours is; else NO_VMCS */
 	struct list_head loaded;	/* whose VMCSs may be cached; IRQs off */
 	u64 msr[NR_MSRS];		/* the host's */
+	struct desc_ptr gdt;		/* the same */
 };
 
 /* The virtual-APIC page: the CPU uses its first KiB.  Behind that the descriptor. */
@@ -76,7 +79,8 @@ extern struct vmx_ctl vmx_ctl;
 extern const u32 vmx_own_msrs[NR_MSRS];
 extern void *vmx_msr_bitmap;		/* one policy for all */
 extern void *vmx_l1d_pages;		/* what is read where L1D cannot be flushed */
-extern bool vmx_clear_buffers, vmx_has_debugctl;
+extern bool vmx_clear_buffers;
+DECLARE_STATIC_KEY_FALSE(vmx_has_debugctl);
 extern int vmx_l1d_flush;		/* VMENTER_L1D_FLUSH_NEVER, _COND or _ALWAYS */
 bool vmx_pick(u32 msr, u32 need, u32 want, u32 *bits);
 void *vmx_alloc_vmcs(int node, gfp_t gfp);

@@ -80,7 +80,7 @@ static void decode_exception(struct dune_vcpu *vcpu, struct dune_exit *x)
 
 	if (type == INTR_TYPE_NMI_INTR) {
 		x->stat = DUNE_STAT_NMI;
-		vcpu->flush_l1d = true;
+		vcpu->flush |= VCPU_FLUSH_L1D;
 		/* Further NMIs wait for this handler's IRET (SDM 27.5.5). */
 		asm volatile("int $2" : : : "memory");
 		return;
@@ -224,7 +224,7 @@ static void entry_failed(struct dune_vcpu *vcpu, int err, u32 reason)
 	vmcs_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 }
 
-static void put_event(struct dune_event *ev)
+static noinline void put_event(struct dune_event *ev)
 {
 	u32 info = ev->vector | ev->type << 8 | INTR_INFO_VALID_MASK;
 
@@ -256,14 +256,13 @@ static noinline void put_irq(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
  * Single-context covers the combined mappings of every VPID and PCID under
  * this EPTP (SDM 28.4.3.1), so no INVVPID is ever needed.
  */
-static noinline void flush_tlb(struct dune_vcpu *vcpu)
+static void flush_tlb(struct dune_vcpu *vcpu)
 {
 	const u64 eptp[] = { vmx_eptp(vcpu->vm), 0 };
 
 	if (!VMX_INSN("invept %[desc], %[type]", [desc] "m" (eptp),
 		      [type] "r" (VMX_EPT_EXTENT_CONTEXT + 0UL)))
 		pr_err_ratelimited("INVEPT failed\n");
-	vcpu->flush = false;
 }
 
 static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
@@ -285,20 +284,16 @@ static void write_guest(struct dune_vcpu *vcpu, struct vmx_vcpu *v)
 		put_event(&vcpu->event);
 	if (native_read_cr2() != vcpu->cr2)
 		native_write_cr2(vcpu->cr2);
-	if (vcpu->flush)
-		flush_tlb(vcpu);
 }
 
 /*
  * What a guest can read through L1TF is what the L1 data cache holds.  If it is
  * only the thread's own since the last flush, there is nothing to drop.
  */
-static noinline void flush_l1d(struct dune_vcpu *vcpu)
+static void flush_l1d(void)
 {
 	char *p = vmx_l1d_pages, *end = p + L1D_SIZE;
 
-	dune_interrupted_l1d();
-	vcpu->flush_l1d = vmx_l1d_flush == VMENTER_L1D_FLUSH_ALWAYS;
 	if (vmx_l1d_flush == VMENTER_L1D_FLUSH_NEVER)
 		return;
 	if (!p) {
@@ -310,6 +305,16 @@ static noinline void flush_l1d(struct dune_vcpu *vcpu)
 	for (p += 60; p < end; p += 128)
 		READ_ONCE(*(u64 *)p);
 	rmb();	/* LFENCE: the loads are done before the entry */
+}
+
+/* What is to be flushed; if nothing is, an interrupt was here. */
+static noinline void flush(struct dune_vcpu *vcpu)
+{
+	if (vcpu->flush & VCPU_FLUSH_TLB)
+		flush_tlb(vcpu);
+	if (dune_interrupted_l1d() || vcpu->flush != VCPU_FLUSH_TLB)
+		flush_l1d();
+	vcpu->flush = vmx_l1d_flush == VMENTER_L1D_FLUSH_ALWAYS ? VCPU_FLUSH_L1D : 0;
 }
 
 /*
@@ -334,31 +339,31 @@ static noinline void vmx_lend(struct vmx_vcpu *v)
 	if (unlikely(!c->msr[0]))
 		for (i = 0; i < NR_MSRS; i++)
 			c->msr[i] = native_rdmsrq(vmx_own_msrs[i]);
+	#pragma GCC unroll 4
 	for (i = 0; i < NR_MSRS; i++)
 		if (v->msr[i] != c->msr[i])
 			native_wrmsrq(vmx_own_msrs[i], v->msr[i]);
 	v->lent = true;
-	v->vcpu->flush_l1d = true;	/* user space was here, or another thread */
+	v->vcpu->flush |= VCPU_FLUSH_L1D;	/* user space was here, or another thread */
 }
 
-/* Preemption off: the thread goes to user mode, or another one gets the CPU. */
-void vmx_put(struct dune_vcpu *vcpu)
+/* IRQs off: the thread goes to user mode, or another one gets the CPU. */
+notrace void vmx_put(struct dune_vcpu *vcpu)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpu);
 	struct vmx_vcpu *v = to_vmx(vcpu);
-	unsigned long flags;
 	int i;
 
 	if (!v->lent)
 		return;
-	local_irq_save(flags);
 	v->lent = false;
 	if (DUNE_SHARES_CPU)	/* another thread may load its own meanwhile */
 		c->active = NULL;
+	#pragma GCC unroll 4
 	for (i = 0; i < NR_MSRS; i++)
 		if (v->msr[i] != c->msr[i])
 			native_wrmsrq(vmx_own_msrs[i], c->msr[i]);
-	load_fixmap_gdt(smp_processor_id());
+	load_gdt(&c->gdt);
 	invalidate_tss_limit();
 	if (v->host_ldt)
 		asm volatile("lldt %0" : : "r" (v->host_ldt));
@@ -376,7 +381,6 @@ void vmx_put(struct dune_vcpu *vcpu)
 	if (v->host_gs)
 		load_gs_index(v->host_gs);
 	native_wrmsrq(MSR_KERNEL_GS_BASE, v->host_kernel_gs_base);
-	local_irq_restore(flags);
 }
 
 static void leave_host(struct vmx_vcpu *v)
@@ -390,7 +394,7 @@ static void leave_host(struct vmx_vcpu *v)
 	asm volatile("sldt %0" : "=r" (ldt));
 	if (unlikely(ldt))
 		v->host_ldt = ldt;
-	if (vmx_has_debugctl)
+	if (static_branch_unlikely(&vmx_has_debugctl))
 		v->host_debugctl = native_rdmsrq(MSR_IA32_DEBUGCTLMSR);
 	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
 		v->host_spec_ctrl = native_rdmsrq(MSR_IA32_SPEC_CTRL);
@@ -409,7 +413,7 @@ static void back_to_host(struct vmx_vcpu *v)
 	/* First, before any indirect branch. */
 	if (cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS))
 		native_wrmsrq(MSR_IA32_SPEC_CTRL, v->host_spec_ctrl);
-	if (v->host_debugctl)
+	if (static_branch_unlikely(&vmx_has_debugctl) && v->host_debugctl)
 		native_wrmsrq(MSR_IA32_DEBUGCTLMSR, v->host_debugctl);
 }
 
@@ -426,8 +430,8 @@ static void enter(struct dune_vcpu *vcpu)
 	}
 	write_guest(vcpu, v);
 	leave_host(v);
-	if (unlikely(vcpu->flush_l1d || dune_interrupted_l1d()))
-		flush_l1d(vcpu);
+	if (unlikely(vcpu->flush || dune_interrupted_l1d()))
+		flush(vcpu);
 	err = dune_vmx_enter(&vcpu->regs, &v->host_rsp, v->enter_flags);
 	back_to_host(v);
 
@@ -455,7 +459,8 @@ static void enter(struct dune_vcpu *vcpu)
 	decode_exit(vcpu);
 }
 
-void vmx_enter(struct dune_vcpu *vcpu)
+/* Called for each exit by static_call(): not even a place for a tracer. */
+notrace void vmx_enter(struct dune_vcpu *vcpu)
 {
 	enter(vcpu);
 	vmx_leave();

@@ -198,7 +198,7 @@ void vmx_set_state(struct dune_vcpu *vcpu, const struct dune_state *st)
 
 	memcpy(v->msr, (void *)st + OWN_MSRS, sizeof(v->msr));
 	v->kernel_gs_base = st->kernel_gs_base;
-	vcpu->flush = true;
+	vcpu->flush |= VCPU_FLUSH_TLB;
 }
 
 void vmx_get_state(struct dune_vcpu *vcpu, struct dune_state *st)
