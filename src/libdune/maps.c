@@ -133,6 +133,9 @@ int __dune_for_each_map(__dune_map_cb cb, void *arg)
 
 	fd = (int)__dune_make_fd(SYS_openat, AT_FDCWD, (long)"/proc/self/maps",
 				 O_RDONLY | O_CLOEXEC, 0);
+	/* /proc says so, too, of what it had no memory for. */
+	if (fd == -ENOENT && !__dune_syscall4(SYS_faccessat, AT_FDCWD, "/proc/self", F_OK, 0))
+		return -ENOMEM;
 	if (fd < 0)
 		return fd;
 	while (!ret && (n = read(fd, buf, sizeof(buf))) != 0) {

@@ -21,11 +21,11 @@
 #define I386_read	3
 #define I386_close	6
 #define I386_getpid	20
-#define I386_nanosleep	162
 #define I386_rt_sigaction 174
 #define I386_mmap2	192
 #define I386_clone	120
 #define I386_vfork	190
+#define I386_clock_nanosleep_time64 407
 
 static char *low;	/* memory that 32-bit arguments can name */
 
@@ -203,7 +203,7 @@ static bool children(long nr)
 /* A stop in the middle of a sleep: the kernel goes on with what is left of it. */
 static bool sleep_through_stop(void)
 {
-	struct { int32_t sec, nsec; } *ts = (void *)low;
+	struct { int64_t sec, nsec; } *ts = (void *)low;
 	struct child_gate gate = child_gate();
 	pid_t pid = fork();
 	double start = child_now();
@@ -213,7 +213,8 @@ static bool sleep_through_stop(void)
 	if (pid == 0) {
 		ts->sec = 0;
 		ts->nsec = 400000000;
-		slept = INT80(I386_nanosleep, ts, 0) == 0 && child_now() - start >= 0.4;
+		slept = int80(I386_clock_nanosleep_time64, CLOCK_MONOTONIC, 0, (long)ts, 0, 0,
+			      0) == 0 && child_now() - start >= 0.4;
 		child_at_gate(gate);
 		_exit(slept ? 0 : 1);
 	}
