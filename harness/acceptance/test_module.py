@@ -52,7 +52,7 @@ def test_taint_is_that_of_any_foreign_module(in_guest: InGuest) -> None:
 
 
 class DuneProcess:
-    """A Dune process in the guest that stays for ``seconds`` and then ends by itself."""
+    """A Dune process in the guest that stays until it is told to end, a minute at most."""
 
     PROGRAM = "behaviour/module_in_use"
 
@@ -61,16 +61,17 @@ class DuneProcess:
         files = {path.name: path for path in lab.libraries()}
         push_once(context, {self.PROGRAM: lab.program(self.PROGRAM), **files})
 
-    def start(self, seconds: int) -> None:
+    def start(self) -> None:
         """Return once it is in Dune mode."""
         self._in_guest(
             f"cd {GUEST_FOLDER} && rm -f in_use.* && "
-            f"(./{self.PROGRAM} {seconds} >in_use.txt 2>&1; echo $? >in_use.status) &"
+            f"(./{self.PROGRAM} in_use.end >in_use.txt 2>&1; echo $? >in_use.status) &"
         )
         self._wait("grep -q '^# ready' in_use.txt")
 
     def status(self) -> str:
-        """Its exit status, waited for."""
+        """End it; its exit status."""
+        self._in_guest(f": >{GUEST_FOLDER}/in_use.end")
         self._wait("[ -s in_use.status ]")
         return self._in_guest(f"cat {GUEST_FOLDER}/in_use.status").strip()
 
@@ -90,7 +91,7 @@ def dune_process(guest_context: Guest, lab: DuneLab, in_guest: InGuest) -> DuneP
 def test_unload_is_refused_while_in_use(
     guest: Machine, dune_process: DuneProcess, in_guest: InGuest
 ) -> None:
-    dune_process.start(8)
+    dune_process.start()
     with pytest.raises(ModuleRefused) as caught:
         dune_module.unload_module(guest)
     assert re.search(r"temporarily unavailable|in use|busy", str(caught.value))
@@ -107,7 +108,7 @@ def test_cpus_are_left_as_found(
     assert len(switched_on(before, cell.vendor)) >= 2
     assert not any(switched_on(before, cell.vendor))
     dune_module.load_module(guest)
-    dune_process.start(3)
+    dune_process.start()
     assert all(switched_on(cpu_state(), cell.vendor))
     assert dune_process.status() == "0"
     assert cpu_state() == before
@@ -126,7 +127,7 @@ def test_a_cpu_goes_and_comes_back_under_a_dune_process(
 ) -> None:
     """A CPU that comes while a Dune process lives gets the extension, later it does not."""
     online = "/sys/devices/system/cpu/cpu1/online"
-    dune_process.start(6)
+    dune_process.start()
     everywhere = len(switched_on(cpu_state(), cell.vendor))
     in_guest(f"echo 0 >{online}")
     assert switched_on(cpu_state(), cell.vendor) == [True] * (everywhere - 1)
@@ -150,7 +151,7 @@ def test_the_machine_sleeps_under_a_dune_process(
 
     pm_test ends the way to sleep once processes are frozen, after the module was told.
     """
-    dune_process.start(4)
+    dune_process.start()
     in_guest(
         "echo 1 >/sys/module/suspend/parameters/pm_test_delay; "
         "echo freezer >/sys/power/pm_test && echo freeze >/sys/power/state; "
@@ -159,7 +160,7 @@ def test_the_machine_sleeps_under_a_dune_process(
     assert all(switched_on(cpu_state(), cell.vendor))
     assert dune_process.status() == "0"
     assert not any(switched_on(cpu_state(), cell.vendor))
-    dune_process.start(0)
+    dune_process.start()
     assert dune_process.status() == "0"
     dune_module.unload_module(guest)
 
