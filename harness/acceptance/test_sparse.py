@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ int peek(const int __user *p) { return *p; }
 """
 
 
+@cache
+def compilers_headers() -> str:
+    """Until 5.15 the kernel took stdarg.h from the compiler."""
+    return run_on_host("gcc", "-print-file-name=include", seconds=SECONDS).stdout.strip()
+
+
 def header_flags(kernel: Kernel) -> list[str]:
     """Where the kernel's Makefile finds headers; what it includes ahead of all."""
     trees = {path.name: path for path in (kernel.headers / "src").iterdir()}
@@ -49,11 +56,9 @@ def header_flags(kernel: Kernel) -> list[str]:
         common / "include/linux" / name
         for name in ("compiler-version.h", "kconfig.h", "compiler_types.h")
     ]
-    # Until 5.15 the kernel took stdarg.h from the compiler.
-    compilers = run_on_host("gcc", "-print-file-name=include", seconds=SECONDS).stdout.strip()
     return [
         *(f"-I{folder}" for folder in folders),
-        *("-isystem", compilers),
+        *("-isystem", compilers_headers()),
         *(word for path in ahead if path.exists() for word in ("-include", str(path))),
     ]
 

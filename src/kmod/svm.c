@@ -192,7 +192,7 @@ static void svm_take(struct dune_vcpu *vcpu, struct svm_cpu *sc)
 		wrmsrq(MSR_AMD64_TSC_RATIO, SVM_TSC_RATIO_DEFAULT);
 }
 
-/* Preemption off: the thread goes to user mode, or another one gets the CPU. */
+/* IRQs off: the thread goes to user mode, or another one gets the CPU. */
 static void svm_put(struct dune_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
