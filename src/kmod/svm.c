@@ -197,11 +197,9 @@ static void svm_put(struct dune_vcpu *vcpu)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
 	struct dune_regs regs = { };
-	unsigned long flags;
 
 	if (!sc->taken)
 		return;
-	local_irq_save(flags);
 	sc->taken = false;
 	if (kvm_is_here(sc) && __this_cpu_read(dune_cpu_is_on)) {
 		if (sc->tsc_ratio != SVM_TSC_RATIO_DEFAULT)
@@ -210,7 +208,6 @@ static void svm_put(struct dune_vcpu *vcpu)
 		dune_svm_enter(sc->host_pa, &regs, sc->host_pa);
 		asm volatile("stgi" : : : "memory");
 	}
-	local_irq_restore(flags);
 }
 
 static int svm_cpu_on(void)
