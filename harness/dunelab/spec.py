@@ -69,6 +69,7 @@ class GuestImage:
     ``iso`` is there for engines without a direct kernel loader (Bochs).
     ``disk`` is the read-only root of the full kind.
     ``drivers`` are the network drivers that the kernel has, of those guest.toml names.
+    ``isolates_cpus``: its kernel can keep programs off a CPU (``isolcpus=``).
     ``tcg_cpu`` is QEMU's CPU on tcg, where the usual one does not do.
     ``append_on`` are kernel parameters, each with the CPU model on which it is needed.
     ``extra_mib`` is what its kernel needs on top of the usual memory.
@@ -86,6 +87,7 @@ class GuestImage:
     kind: ImageKind = ImageKind.SMALL
     disk: Path | None = None
     drivers: tuple[str, ...] = ("e1000", "virtio_net")
+    isolates_cpus: bool = True
     tcg_cpu: str | None = None
     append_on: tuple[tuple[str, str], ...] = ()
     extra_mib: int = 0

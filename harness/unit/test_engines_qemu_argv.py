@@ -78,6 +78,14 @@ def test_cpu_0_is_spare_where_another_cpu_could_spoil_it() -> None:
     assert words[words.index("-smp") + 1] == "1"
 
 
+def test_a_kernel_that_cannot_keep_cpu_0_spare_is_refused() -> None:
+    spec = dataclasses.replace(SPEC, image=dataclasses.replace(SPEC.image, isolates_cpus=False))
+    with pytest.raises(UsageError, match="without CONFIG_CPU_ISOLATION"):
+        argv(spec)
+    assert argv(dataclasses.replace(spec, cpus=1))
+    assert argv(dataclasses.replace(spec, cell=KVM.cell))
+
+
 def test_icount_is_single_threaded() -> None:
     words = argv(dataclasses.replace(SPEC, icount=True, cpus=1))
     assert words[words.index("-accel") + 1] == "tcg,thread=single"

@@ -62,6 +62,7 @@ def qemu_argv(
 ) -> list[str]:
     """The argument vector for ``spec``, kernel command line ``cmdline``."""
     require_driver(spec, NETWORK_DRIVER)
+    _require_isolation(spec)
     return [
         binary,
         "-name",
@@ -114,6 +115,17 @@ def with_cpu_model(spec: MachineSpec, version: str) -> MachineSpec:
 def has_spare_cpu(spec: MachineSpec) -> bool:
     """Whether the machine gets one CPU more than asked for, which its programs do not see."""
     return spec.cell.engine is EngineName.TCG and spec.cpus > 1
+
+
+def _require_isolation(spec: MachineSpec) -> None:
+    """Refuse a kernel that would run programs on the spare CPU."""
+    if has_spare_cpu(spec) and not spec.image.isolates_cpus:
+        raise UsageError(
+            f"kernel {spec.image.release} was built without CONFIG_CPU_ISOLATION: with several "
+            f"CPUs nothing would keep programs off the one whose flags QEMU's threads overwrite "
+            f"(docs/engines.md)",
+            next_command="build it with CONFIG_CPU_ISOLATION=y, or run with --cpus 1",
+        )
 
 
 def guest_parameters(spec: MachineSpec) -> tuple[str, ...]:

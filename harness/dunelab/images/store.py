@@ -306,6 +306,7 @@ class Store:
             kind=kind,
             disk=disk.path if disk else None,
             drivers=drivers_of(kernel, self._guest_recipe.network_modules),
+            isolates_cpus=kernel.has("CPU_ISOLATION"),
             tcg_cpu=entry.tcg_cpu,
             append_on=entry.append_on,
             extra_mib=entry.memory_mib,
