@@ -44,13 +44,16 @@ ENDING(by_division, "xor %ecx, %ecx\n\txor %edx, %edx", "idivl %ecx");
 ENDING(by_abort, "mov own_pid(%rip), %edi\n\tmov own_tid(%rip), %esi\n\tmov $6, %edx\n\t"
        "mov $234, %eax", "syscall");
 ENDING(by_int80, "mov own_pid(%rip), %ebx\n\tmov $3, %ecx\n\tmov $37, %eax", "int $0x80");
-ENDING(by_quit, "xor %ecx, %ecx", "1: jmp 1b");
-ENDING(by_sleep, "mov $34, %eax", "syscall");
-ENDING(by_read, "mov own_pipe(%rip), %edi\n\tlea own_pid(%rip), %rsi\n\tmov $1, %edx\n\t"
+#define ARRIVES "mov own_arrived(%rip), %rdi\n\tmovl $1, (%rdi)\n\t"
+ENDING(by_quit, ARRIVES "xor %ecx, %ecx", "1: jmp 1b");
+ENDING(by_sleep, ARRIVES "mov $34, %eax", "syscall");
+ENDING(by_read, ARRIVES "mov own_pipe(%rip), %edi\n\tlea own_pid(%rip), %rsi\n\tmov $1, %edx\n\t"
        "xor %eax, %eax", "syscall");
 ENDING(by_stack, "xor %esp, %esp", "push %rax");
 
 int own_pid __attribute__((used)), own_tid __attribute__((used)), own_pipe[2];
+/* Shared: whoever is to be found in a loop or a call is a few instructions before it. */
+volatile int *own_arrived __attribute__((used));
 
 struct ending {
 	const char *name;
@@ -87,10 +90,26 @@ static const struct ending endings[] = {
 
 #define NR_ENDINGS (sizeof(endings) / sizeof(endings[0]))
 
+static volatile pid_t thread_tid;
+
 static void *thread(void *arg)
 {
+	thread_tid = (pid_t)syscall(SYS_gettid);
+	sched_yield();		/* RAX is compared: 0, not the number */
 	((const struct ending *)arg)->fn();
 	return NULL;
+}
+
+/* @tid is where it stays: asleep in its call, or in its loop, whose code is one jump. */
+static bool stays(const volatile pid_t *tid, const struct ending *e)
+{
+	/* No floating point: MXCSR is compared, and what is forked inherits it. */
+	for (int i = 0; i < 60000 && !*own_arrived; i++)
+		usleep(1000);
+	if (e->fn != by_quit)
+		return *own_arrived && child_asleep(*tid);
+	usleep(20000);
+	return *own_arrived;
 }
 
 static int end(void *arg)
@@ -113,9 +132,9 @@ static int end(void *arg)
 		pthread_join(t, NULL);
 	}
 	if (e->beside) {
-		if (pipe(own_pipe) || pthread_create(&t, NULL, thread, (void *)e->beside))
+		if (pipe(own_pipe) || pthread_create(&t, NULL, thread, (void *)e->beside) ||
+		    !stays(&thread_tid, e->beside))
 			return 2;
-		usleep(300000);		/* it is where it stays */
 	}
 	e->fn();
 	return 1;
@@ -251,10 +270,8 @@ static int wait_for_end(pid_t pid, const struct ending *e)
 {
 	int status = -1;
 
-	if (e->fn == by_quit || e->fn == by_sleep) {
-		usleep(300000);
-		kill(pid, SIGQUIT);
-	}
+	if (e->fn == by_quit || e->fn == by_sleep)
+		kill(pid, stays(&pid, e) ? SIGQUIT : SIGKILL);
 	waitpid(pid, &status, 0);
 	return status;
 }
@@ -280,11 +297,13 @@ static void compare(struct child *native, const struct ending *e)
 	pid_t pid;
 	bool ok;
 
+	*own_arrived = 0;
 	child_go(native);
 	status = wait_for_end(native->pid, e);
 	ok = read_core(&want) && good_native(&want, e);
 	ok &= same("the native end", (uint64_t)status, (uint64_t)e->sig | 0x80);
 
+	*own_arrived = 0;
 	pid = fork();
 	if (pid == 0)
 		_exit(dune_test_cpl() ? 99 : end((void *)e));
@@ -327,6 +346,7 @@ int main(void)
 	if (fd < 0 || read(fd, old, sizeof(old) - 1) < 1 ||
 	    pwrite(fd, CORE, sizeof(CORE) - 1, 0) != sizeof(CORE) - 1)
 		ktap_bail("%s: %s", PATTERN, strerror(errno));
+	own_arrived = child_shared(sizeof(*own_arrived));
 	for (unsigned int i = 0; i < NR_ENDINGS; i++)
 		native[i] = child_start(end, (void *)&endings[i]);
 	dune_test_enter();
