@@ -13,6 +13,10 @@
  * measurement costs is taken off.  In guest mode bench_report() also says how
  * many exits one operation took, without those that the host's interrupts cause.
  *
+ * No batch should last about half a period of the host's timer, 800,000 ticks in Bochs:
+ * there is an interrupt in every other one, then, and the median is with it in one run
+ * and without it in the next.
+ *
  * Ticks are cycles on hardware and instructions on an emulator; the bench
  * knows which and never mixes them.
  */
