@@ -240,7 +240,7 @@ long __dune_special_call(struct dune_percpu *pc, const struct dune_regs *r)
 	case SECCOMP:
 		if (r->rax == SYS_prctl && (int)r->rdi == PR_SET_SYSCALL_USER_DISPATCH)
 			return __dune_set_dispatch(pc);
-		return __dune_seccomp(r);
+		return __dune_seccomp(pc, r);
 	case DESCRIPTOR:
 		return descriptor(r);
 	}

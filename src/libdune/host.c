@@ -131,6 +131,8 @@ static int gate_call(struct dune_percpu *pc)
 		r->rflags = r->r11;
 		if (!__dune_dispatch(pc))
 			return 0;
+		if (pc->strict)
+			__dune_check_strict(pc, false);
 		if (r->rax >= DUNE_NR_CALLS || !__dune_call_class[r->rax])
 			return 1;
 	}

@@ -16,36 +16,8 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
+#include "i386.h"
 #include "local.h"
-
-/* Numbers of i386 (arch/x86/entry/syscalls/syscall_32.tbl). */
-enum {
-	I386_exit		= 1,
-	I386_fork		= 2,
-	I386_close		= 6,
-	I386_signal		= 48,
-	I386_dup2		= 63,
-	I386_sigaction		= 67,
-	I386_ioperm		= 101,
-	I386_iopl		= 110,
-	I386_sigreturn		= 119,
-	I386_clone		= 120,
-	I386_modify_ldt		= 123,
-	I386_prctl		= 172,
-	I386_rt_sigreturn	= 173,
-	I386_rt_sigaction	= 174,
-	I386_sigaltstack	= 186,
-	I386_vfork		= 190,
-	I386_set_thread_area	= 243,
-	I386_get_thread_area	= 244,
-	I386_exit_group		= 252,
-	I386_dup3		= 330,
-	I386_seccomp		= 354,
-	I386_pkey_alloc		= 381,
-	I386_rseq		= 386,
-	I386_clone3		= 435,
-	I386_close_range	= 436,
-};
 
 /* What lies on the IST stack when the entry code asks: see trap_asm.S. */
 struct frame {
@@ -146,6 +118,8 @@ void __dune_host_int80(struct dune_percpu *pc)
 	r->rflags = f.rflags;
 	r->rsp = f.rsp;
 
+	if (pc->strict)
+		__dune_check_strict(pc, true);
 	nr = translate((uint32_t)r->rax);
 	if (nr == REFUSED)
 		ret = -ENOSYS;

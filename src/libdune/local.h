@@ -214,7 +214,8 @@ void __dune_int80_call(struct dune_percpu *pc) __attribute__((noreturn));
 
 /* seccomp.c */
 extern bool __dune_filtered;	/* the program has installed a filter */
-long __dune_seccomp(const struct dune_regs *r);
+long __dune_seccomp(struct dune_percpu *pc, const struct dune_regs *r);
+void __dune_check_strict(struct dune_percpu *pc, bool of32);
 
 /* dispatch.c: system-call user dispatch */
 long __dune_set_dispatch(struct dune_percpu *pc);

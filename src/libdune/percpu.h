@@ -232,7 +232,7 @@ struct dune_percpu {
 	uint64_t resume_mask;		/* what host_asm.S sets the signal mask to */
 	uint32_t cpu;			/* limit of Linux's CPU segment, as in our GDT */
 	uint32_t restoring;		/* a sigreturn is at work: restore_mask is the mask */
-	uint64_t gate_plain;		/* gate_ret; 0: dispatch.c looks at all calls first */
+	uint64_t gate_plain;		/* gate_ret; 0: all calls are looked at first (host.c) */
 	uint64_t floor;			/* a trap whose frame lies below takes the long way */
 
 	/* Ring 3: see ring_asm.S. */
@@ -269,6 +269,7 @@ struct dune_percpu {
 	uint64_t dispatch_offset;	/* calls from here on, for so many bytes, are made */
 	uint64_t dispatch_len;
 	uint64_t dispatch_selector;	/* address of the byte that decides on others; or 0 */
+	uint32_t strict;		/* seccomp's strict mode: see seccomp.c */
 
 	/* Children: see child.c. */
 	struct dune_percpu *next_child;	/* a block made for one that is not made yet */

@@ -16,7 +16,9 @@
  * Whatever else libdune does for a call of the program's, mapping a new thread's
  * block for example, is subject to the filter like the call itself.
  *
- * Strict mode has no filter to put anything in front of: it is refused.
+ * Strict mode has no filter to put anything in front of.  So it is one: nothing but its
+ * calls passes, however they are made.  That Linux ends the thread by SIGKILL then, where a
+ * filter would send SIGSYS, is done here, before the call.
  *
  * Lean code, on the host stack.
  */
@@ -26,9 +28,11 @@
 #include <linux/filter.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <sys/syscall.h>
 
-#include "local.h"
+#include "i386.h"
+#include "sigframe.h"
 
 extern const char __dune_run_done[], __dune_mask_done[], __dune_unmap_done[], __dune_restorer_done[],
 	__dune_own_done[];
@@ -107,10 +111,21 @@ static void make_prefix(struct sock_filter *f)
 	f[31].k = (uint32_t)__dune_own3(SYS_getpid, 0, 0, 0);
 }
 
-/* The call in *r, with another filter. */
-static long install(const struct dune_regs *r)
+/* The call in *r, with @len instructions in @filter behind room for the prefix. */
+static long install(const struct dune_regs *r, struct sock_filter *filter, unsigned short len)
 {
+	struct sock_fprog prog = { .len = PREFIX + len, .filter = filter };
 	struct dune_regs call;
+
+	make_prefix(filter);
+	__dune_copy(&call, r, sizeof(call));
+	call.rdx = (uint64_t)&prog;
+	return __dune_forward(&call);
+}
+
+/* The call in *r, which installs a filter. */
+static long set_filter(const struct dune_regs *r)
+{
 	struct sock_fprog prog;
 	long ret;
 
@@ -122,30 +137,109 @@ static long install(const struct dune_regs *r)
 
 	struct sock_filter filter[PREFIX + prog.len];
 
-	make_prefix(filter);
 	if (__dune_copy_in(filter + PREFIX, (uint64_t)prog.filter, prog.len * sizeof(*filter)))
 		return -EFAULT;
-	prog.len += PREFIX;
-	prog.filter = filter;
-
-	__dune_copy(&call, r, sizeof(call));
-	call.rdx = (uint64_t)&prog;
-	ret = __dune_forward(&call);
+	ret = install(r, filter, prog.len);
 	if (!ret || (ret > 0 && r->rsi & SECCOMP_FILTER_FLAG_NEW_LISTENER))
 		__dune_filtered = true;
 	return ret;
 }
 
-/* As on a kernel without it: the mode does not exist, which the filters there are may see. */
-static long refuse_strict(const struct dune_regs *r)
+/* ---- strict mode -------------------------------------------------------- */
+
+#define STRICT_IF(value, to_allow)	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, to_allow, 0)
+
+/* Read, write, exit and sigreturn, of 64 bits and of 32 (kernel/seccomp.c, mode1_syscalls). */
+static const struct sock_filter strict[] = {
+	LOAD(DATA(arch)),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
+	LOAD(DATA(nr)),
+	STRICT_IF(SYS_read, 9),
+	STRICT_IF(SYS_write, 8),
+	STRICT_IF(SYS_exit, 7),
+	STRICT_IF(SYS_rt_sigreturn, 6),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_THREAD),
+	LOAD(DATA(nr)),
+	STRICT_IF(I386_read, 3),
+	STRICT_IF(I386_write, 2),
+	STRICT_IF(I386_exit, 1),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_THREAD),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
+#define STRICT_LEN	(sizeof(strict) / sizeof(strict[0]))
+
+/* The call as with a mode that does not exist, which the filters there are may see. */
+static long refuse(const struct dune_regs *r)
 {
 	if (r->rax == SYS_prctl)
 		return __dune_syscall3(SYS_prctl, PR_SET_SECCOMP, ~0U, 0);
 	return __dune_syscall3(SYS_seccomp, ~0U, 0, 0);
 }
 
+static long set_strict(struct dune_percpu *pc, const struct dune_regs *r)
+{
+	struct sock_filter filter[PREFIX + STRICT_LEN];
+	struct dune_regs call;
+	long ret;
+
+	if (r->rax == SYS_seccomp && ((uint32_t)r->rsi || r->rdx))
+		return refuse(r);
+	if (__dune_syscall3(SYS_prctl, PR_GET_SECCOMP, 0, 0))	/* filters stay filters */
+		return refuse(r);
+	/* A filter needs it, and a thread in strict mode executes nothing. */
+	ret = __dune_syscall6(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	if (ret)
+		return ret;
+	__dune_copy(filter + PREFIX, strict, sizeof(strict));
+	__dune_clear(&call, sizeof(call));
+	call.rax = SYS_seccomp;
+	call.rdi = SECCOMP_SET_MODE_FILTER;
+	ret = install(&call, filter, STRICT_LEN);
+	if (ret)
+		return ret;
+	pc->strict = 1;
+	if (pc->gate_plain) {		/* no dispatcher: it shall let all calls pass */
+		pc->dispatch_offset = 0;
+		pc->dispatch_len = ~0ULL;
+		pc->gate_plain = 0;
+	}
+	return 0;
+}
+
+/* As Linux does it: the thread ends by SIGKILL, and the process if it has no other. */
+static void kill_thread(struct dune_percpu *pc)
+{
+	struct dune_regs end;
+	siginfo_t info;
+
+	if (pc->vforked || pc->alone || __dune_is_only_block(pc)) {
+		__dune_clear(&info, sizeof(info));
+		info.si_signo = SIGKILL;
+		info.si_code = SI_TKILL;
+		__dune_queue_signal(SIGKILL, &info);
+	}
+	__dune_clear(&end, sizeof(end));
+	end.rax = SYS_exit;
+	end.rdi = SIGKILL;
+	__dune_special_call(pc, &end);
+}
+
+/* Before a call in strict mode, whose number is in the run page; of 32 bits or of 64. */
+void __dune_check_strict(struct dune_percpu *pc, bool of32)
+{
+	uint32_t nr = (uint32_t)pc->run->regs.rax;
+	bool allowed = of32 ? nr == I386_read || nr == I386_write || nr == I386_exit ||
+			      nr == I386_sigreturn
+			    : nr == SYS_read || nr == SYS_write || nr == SYS_exit ||
+			      nr == SYS_rt_sigreturn;
+
+	if (!allowed)
+		kill_thread(pc);
+}
+
 /* prctl() and seccomp() */
-long __dune_seccomp(const struct dune_regs *r)
+long __dune_seccomp(struct dune_percpu *pc, const struct dune_regs *r)
 {
 	bool prctl = r->rax == SYS_prctl;
 
@@ -155,8 +249,8 @@ long __dune_seccomp(const struct dune_regs *r)
 	if (prctl && (int)r->rdi != PR_SET_SECCOMP)
 		return __dune_forward(r);
 	if (prctl ? r->rsi == SECCOMP_MODE_STRICT : (uint32_t)r->rdi == SECCOMP_SET_MODE_STRICT)
-		return refuse_strict(r);
+		return set_strict(pc, r);
 	if (prctl ? r->rsi == SECCOMP_MODE_FILTER : (uint32_t)r->rdi == SECCOMP_SET_MODE_FILTER)
-		return install(r);
+		return set_filter(r);
 	return __dune_forward(r);
 }
