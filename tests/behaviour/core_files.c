@@ -100,6 +100,19 @@ static void *thread(void *arg)
 	return NULL;
 }
 
+/*
+ * From one CPU to another, which takes @tid off both for a moment and so saves its vector
+ * registers.  From 6.1 on a core file may show what was saved last and not what they are:
+ * coredump_wait() asks wait_task_inactive() for a thread in TASK_ANY, and one that still
+ * runs is in no such state.
+ */
+static void move(pid_t tid)
+{
+	for (int i = 0; cpus_count() > 1 && i < 2; i++)
+		if (cpus_pin(tid, i))
+			ktap_bail("sched_setaffinity: %s", strerror(errno));
+}
+
 /* @tid is where it stays: asleep in its call, or in its loop, whose code is one jump. */
 static bool stays(const volatile pid_t *tid, const struct ending *e)
 {
@@ -108,6 +121,7 @@ static bool stays(const volatile pid_t *tid, const struct ending *e)
 		usleep(1000);
 	if (e->fn != by_quit)
 		return *own_arrived && child_asleep(*tid);
+	move(*tid);
 	usleep(20000);
 	return *own_arrived;
 }
@@ -133,7 +147,7 @@ static int end(void *arg)
 	}
 	if (e->beside) {
 		if (pipe(own_pipe) || pthread_create(&t, NULL, thread, (void *)e->beside) ||
-		    !stays(&thread_tid, e->beside))
+		    (cpus_count() > 1 && cpus_pin(0, 0)) || !stays(&thread_tid, e->beside))
 			return 2;
 	}
 	e->fn();
@@ -303,13 +317,22 @@ static void compare(struct child *native, const struct ending *e)
 	ok = read_core(&want) && good_native(&want, e);
 	ok &= same("the native end", (uint64_t)status, (uint64_t)e->sig | 0x80);
 
-	*own_arrived = 0;
-	pid = fork();
-	if (pid == 0)
-		_exit(dune_test_cpl() ? 99 : end((void *)e));
-	status = wait_for_end(pid, e);
+	/* Another thread may just wait for a CPU, or be between two DUNE_RUN: known-issues.md. */
+	for (int tries = 3; tries; tries--) {
+		*own_arrived = 0;
+		pid = fork();
+		if (pid == 0)
+			_exit(dune_test_cpl() ? 99 : end((void *)e));
+		status = wait_for_end(pid, e);
+		if (!read_core(&got))
+			break;
+		if (!e->beside || cpus_count() == 1 ||
+		    regs(&got.thread[1])->rip == regs(&want.thread[1])->rip)
+			break;
+		ktap_note("%s: the other thread is shown in the stub", e->name);
+	}
 	ok &= same("the end", (uint64_t)status, (uint64_t)e->sig | 0x80);
-	ok &= read_core(&got) && got.thread[0].status.pr_cursig == e->sig &&
+	ok &= got.has_info && got.thread[0].status.pr_cursig == e->sig &&
 	      same_registers(e, &got.thread[0], &want.thread[0]) &&
 	      same_info(&got.info, &want.info);
 	/* With one CPU the other thread waits for it behind DUNE_RUN: docs/known-issues.md. */
