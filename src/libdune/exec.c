@@ -7,18 +7,14 @@
  * Lean code, on the host stack.  Whatever would fail natively is left to the
  * kernel, which knows the right error.
  */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "local.h"
 
-#define HEAD_SIZE	256	/* what the kernel looks at (BINPRM_BUF_SIZE) */
 #define NR_OWN_ARGS	7	/* loader, "--as", argv[0], "--path", "--fd", its number, "--" */
 #define NR_STACK_ARGS	2048
 #define MAX_ARGS	(1UL << 20)
@@ -42,65 +38,9 @@ DUNE_EXPORT int dune_exec_through(const char *loader)
 	return 0;
 }
 
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
-}
-
-/* "#! interpreter": can it be executed? */
-static bool interpreter_there(char *head, long len)
-{
-	long at = 2, end;
-
-	while (at < len && is_blank(head[at]))
-		at++;
-	for (end = at; end < len && !is_blank(head[end]) && head[end] != '\n' && head[end]; end++)
-		;
-	if (end == at || end >= HEAD_SIZE)
-		return false;
-	head[end] = '\0';
-	return !__dune_syscall4(SYS_faccessat, AT_FDCWD, head + at, X_OK, 0);
-}
-
-static bool is_elf64(const char *head, long len)
-{
-	const Elf64_Ehdr *e = (const Elf64_Ehdr *)head;
-
-	return len >= (long)sizeof(*e) && *(const uint32_t *)head == 0x464c457fU &&
-	       e->e_ident[EI_CLASS] == ELFCLASS64 && e->e_machine == EM_X86_64 &&
-	       (e->e_type == ET_EXEC || e->e_type == ET_DYN);
-}
-
-/* Would a new image get privileges that a loader cannot hand on? */
-static bool is_privileged(int fd)
-{
-	struct stat st;
-
-	if (__dune_syscall3(SYS_fstat, fd, &st, 0) || !S_ISREG(st.st_mode))
-		return true;
-	return st.st_mode & (S_ISUID | S_ISGID) ||
-	       __dune_syscall4(SYS_fgetxattr, fd, "security.capability", 0, 0) > 0;
-}
-
 static long open_quietly(int dir, const char *path, int flags)
 {
 	return __dune_make_fd(SYS_openat, dir, (long)path, flags | O_CLOEXEC, 0);
-}
-
-/*
- * Is the file open for writing?  Then it cannot be executed.  Who owns it, and the
- * superuser, may ask for a lease, which would tell of a writer; nobody else is told.
- * A writer that comes in this moment makes a signal that does nothing.
- */
-static bool is_busy(int fd)
-{
-	long ret;
-
-	__dune_syscall3(SYS_fcntl, fd, F_SETSIG, SIGURG);
-	ret = __dune_syscall3(SYS_fcntl, fd, F_SETLEASE, F_RDLCK);
-	if (!ret)
-		__dune_syscall3(SYS_fcntl, fd, F_SETLEASE, F_UNLCK);
-	return ret == -EAGAIN;
 }
 
 /* What an exec names, and what the loader is told of it. */
@@ -112,20 +52,6 @@ struct target {
 	bool name_ends;		/* and what executes cannot either: closed on exec */
 	char buf[4096];
 };
-
-/* Is it something that the loader can load and the kernel would start? */
-static bool is_loadable(const struct target *t)
-{
-	char head[HEAD_SIZE] __attribute__((aligned(8)));
-	long len;
-
-	if (is_privileged((int)t->fd) || is_busy((int)t->fd))
-		return false;
-	len = __dune_syscall4(SYS_pread64, t->fd, head, sizeof(head), 0);
-	return is_elf64(head, len) ||
-	       (len > 2 && head[0] == '#' && head[1] == '!' && !t->name_ends &&
-		interpreter_there(head, len));
-}
 
 static long put_string(char *buf, long at, long size, const char *s)
 {
@@ -378,11 +304,12 @@ static long start_found(struct dune_percpu *pc, const struct target *t)
 long __dune_exec(struct dune_percpu *pc)
 {
 	struct target t;
+	bool is_script;
 	long ret;
 
 	if (__dune_filtered || !loader_works() || !find(&pc->run->regs, &t))
 		return load_plain(pc);
-	if (!is_loadable(&t)) {
+	if (!__dune_loadable((int)t.fd, &is_script) || (is_script && t.name_ends)) {
 		__dune_own3(SYS_close, t.fd, 0, 0);
 		return load_plain(pc);
 	}

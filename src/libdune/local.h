@@ -127,6 +127,9 @@ void __dune_descriptors_copied(void);
 extern int __dune_exec_fd;	/* the loader; -1: none */
 long __dune_exec(struct dune_percpu *pc);
 
+/* loadable.c */
+bool __dune_loadable(int fd, bool *is_script);
+
 /* maps.c */
 typedef int (*__dune_map_cb)(const struct dune_procmap_entry *e, void *arg);
 int __dune_for_each_map(__dune_map_cb cb, void *arg);

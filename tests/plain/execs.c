@@ -5,8 +5,10 @@
  * folder that it may write to.
  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,12 +58,78 @@ static int copy(const char *path, int flags)
 	return fd;
 }
 
-static int write_script(void)
+static void write_file(const char *name, const char *text)
 {
-	int fd = open("script", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
 
-	dprintf(fd, "#! /bin/sh\necho script $0 $2; exit 7\n");
-	return close(fd);
+	dprintf(fd, "%s", text);
+	close(fd);
+}
+
+/* A copy whose byte @at is @value. */
+static void write_damaged(const char *name, size_t at, char value)
+{
+	int fd = copy(name, O_CLOEXEC);
+
+	if (pwrite(fd, &value, 1, (off_t)at) != 1)
+		exit(1);
+	close(fd);
+}
+
+/* A copy that wants @loader, of at most 12 characters. */
+static void write_loaded_by(const char *name, const char *loader)
+{
+	int fd = copy(name, O_CLOEXEC);
+	Elf64_Ehdr eh;
+	Elf64_Phdr ph;
+	off_t at;
+
+	if (pread(fd, &eh, sizeof(eh), 0) != sizeof(eh))
+		exit(1);
+	at = (off_t)eh.e_phoff;
+	do {
+		if (pread(fd, &ph, sizeof(ph), at) != sizeof(ph))
+			exit(1);
+		at += (off_t)sizeof(ph);
+	} while (ph.p_type != PT_INTERP);
+	at -= (off_t)sizeof(ph);
+	if (pwrite(fd, loader, strlen(loader) + 1, (off_t)ph.p_offset) < 0)
+		exit(1);
+	ph.p_filesz = strlen(loader) + 1;
+	if (pwrite(fd, &ph, sizeof(ph), at) != sizeof(ph))
+		exit(1);
+	close(fd);
+}
+
+/* Files that name others; what the kernel thinks of those it says when it executes these. */
+static void write_files(void)
+{
+	write_file("script", "#! /bin/sh\necho script $0 $2; exit 7\n");
+	write_file("text", "echo text\n");
+	write_file("itself", "#!./itself\n");
+	write_file("second", "#!./script with\n");
+	write_file("third", "#!./second a b\n");
+	write_file("fourth", "#!./third\n");
+	write_file("fifth", "#!./fourth\n");
+	write_file("sixth", "#!./fifth\n");
+	write_file("of_text", "#!./text\n");
+	write_file("of_nothing", "#!./nothing\n");
+	write_file("of_folder", "#!/\n");
+	write_file("of_of_nothing", "#!./of_nothing\n");
+	write_file("no_rights", "#!./script\n");
+	write_file("of_no_rights", "#!./no_rights\n");
+	if (chmod("no_rights", 0600))
+		exit(1);
+	write_file("head", "\177ELF");
+	write_damaged("no_headers", offsetof(Elf64_Ehdr, e_phnum), 0);
+	write_damaged("odd_headers", offsetof(Elf64_Ehdr, e_phentsize), 55);
+	write_damaged("far_headers", offsetof(Elf64_Ehdr, e_phoff) + 7, 0x10);
+	write_damaged("other_machine", offsetof(Elf64_Ehdr, e_machine), 99);
+	write_loaded_by("no_loader", "/nowhere");
+	write_loaded_by("text_loader", "./text");
+	write_loaded_by("folder_loader", "/");
+	write_loaded_by("bad_loader", "./no_headers");
+	write_file("of_no_loader", "#!./no_loader\n");
 }
 
 static void at(int dir, const char *path, int flags)
@@ -77,6 +145,16 @@ static const char *const ways[] = {
 	"of a file that is open for writing", "by descriptor of such a file", "of a folder itself",
 	"of a bad descriptor", "with bad flags", "of nothing", "of a deleted file",
 };
+
+static const char *const files[] = {
+	"text", "itself", "second", "third", "fourth", "fifth", "sixth", "of_text", "of_nothing",
+	"of_folder", "of_of_nothing", "of_no_rights", "head", "no_headers", "odd_headers",
+	"far_headers", "other_machine", "no_loader", "text_loader", "folder_loader", "bad_loader",
+	"of_no_loader",
+};
+
+#define NR_WAYS	(sizeof(ways) / sizeof(ways[0]))
+#define NR_FILES (sizeof(files) / sizeof(files[0]))
 
 static void try(unsigned int way)
 {
@@ -153,6 +231,8 @@ static void try(unsigned int way)
 		unlink("gone");
 		fexecve(fd, args, env);
 		break;
+	default:
+		execve(files[way - NR_WAYS], args, env);
 	}
 	printf("%s\n", strerror(errno));
 }
@@ -165,11 +245,11 @@ int main(int argc, char **argv)
 		return executed(argc, argv);
 	setvbuf(stdout, NULL, _IONBF, 0);
 	close(copy("copy", O_CLOEXEC));
-	write_script();
+	write_files();
 	if (symlink("copy", "link") && errno != EEXIST)
 		return 1;
-	for (unsigned int way = 0; way < sizeof(ways) / sizeof(ways[0]); way++) {
-		printf("%s: ", ways[way]);
+	for (unsigned int way = 0; way < NR_WAYS + NR_FILES; way++) {
+		printf("%s: ", way < NR_WAYS ? ways[way] : files[way - NR_WAYS]);
 		if (fork() == 0) {
 			try(way);
 			_exit(0);
