@@ -27,11 +27,8 @@ static const struct file_operations dune_fops;
 static struct dune_vm *vm_get(void)
 {
 	struct dune_vm *vm;
-	int ret;
+	int ret = current->mm ? dune_cpu_get() : -EINVAL;
 
-	if (!current->mm)
-		return ERR_PTR(-EINVAL);
-	ret = dune_cpu_get();
 	if (ret)
 		return ERR_PTR(ret);
 	vm = dune_vm_get(current->mm);

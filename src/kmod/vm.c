@@ -128,12 +128,15 @@ static const struct mmu_notifier_ops vm_mn_ops = {
  * dune_vm_get - the VM of @mm, made if there is none
  *
  * Takes mmap_lock for writing.  Return: an ERR_PTR, or a VM that is counted:
- * mmu_notifier_put() gives it back.
+ * mmu_notifier_put() gives it back.  -ERESTARTNOINTR: a signal or a stop comes first
+ * (mm_take_all_locks() gives up then), and the caller's system call is made again.
  */
 struct dune_vm *dune_vm_get(struct mm_struct *mm)
 {
 	struct mmu_notifier *mn = mmu_notifier_get(&vm_mn_ops, mm);
 
+	if (mn == ERR_PTR(-EINTR))
+		return ERR_PTR(-ERESTARTNOINTR);
 	return IS_ERR(mn) ? ERR_CAST(mn) : to_vm(mn);
 }
 
