@@ -15,9 +15,9 @@
 
 #include "local.h"
 
-#define NR_OWN_ARGS	7	/* loader, "--as", argv[0], "--path", "--fd", its number, "--" */
-#define NR_STACK_ARGS	2048
-#define MAX_ARGS	(1UL << 20)
+#define NR_STACK_STRINGS	2048
+#define MAX_STRINGS	(1UL << 20)
+#define NOTE_SIZE	(4096 + 32)	/* a path and what stands before it */
 
 int __dune_exec_fd = -1;
 
@@ -185,18 +185,18 @@ static bool loader_works(void)
 	return !is_traced(status, len);
 }
 
-/* Strings in @argv; -EFAULT, -E2BIG. */
-static long count(uint64_t argv)
+/* Strings in @list, which may be NULL; -EFAULT, -E2BIG. */
+static long count(uint64_t list)
 {
 	uint64_t word, n;
 
-	for (n = 0; n < MAX_ARGS; n++) {
-		if (__dune_copy_in(&word, argv + 8 * n, 8))
+	for (n = 0; list && n < MAX_STRINGS; n++) {
+		if (__dune_copy_in(&word, list + 8 * n, 8))
 			return -EFAULT;
 		if (!word)
 			return (long)n;
 	}
-	return -E2BIG;
+	return list ? -E2BIG : 0;
 }
 
 /* What execve or execveat gets. */
@@ -250,47 +250,72 @@ static long load_plain(struct dune_percpu *pc)
 	return load(pc, &im);
 }
 
-/* @args has room for @n strings, the loader's own and the end. */
-static long start_loader(struct dune_percpu *pc, const struct target *t, uint64_t *args, long n)
+/* As put_string(), of a string of the program's. */
+static long put_copied(char *buf, long at, long size, uint64_t from)
 {
-	static const char name[] = "dune-run", as[] = "--as", is_path[] = "--path", dashes[] = "--",
-		by_fd[] = "--fd", empty[] = "";
-	struct image im = { SYS_execveat, __dune_exec_fd, (long)empty, (long)args, (long)t->envp,
-			    AT_EMPTY_PATH };
-	uint64_t first = (uint64_t)empty;
-	char number[12];
-	long at = 0;
+	char c;
 
-	if (n && __dune_copy_in(&first, t->argv, 8))
-		return -EFAULT;
-	args[at++] = (uint64_t)name;
-	args[at++] = (uint64_t)as;
-	args[at++] = first;
-	args[at++] = (uint64_t)is_path;
-	if (t->by_fd) {
-		number[put_number(number, 0, sizeof(number), (unsigned int)t->fd)] = '\0';
-		args[at++] = (uint64_t)by_fd;
-		args[at++] = (uint64_t)number;
-		__dune_syscall3(SYS_fcntl, t->fd, F_SETFD, 0);
+	for (; at >= 0 && !__dune_copy_in(&c, from, 1) && c; from++) {
+		if (at + 1 >= size)
+			return -1;
+		buf[at++] = c;
 	}
-	args[at++] = (uint64_t)dashes;
-	args[at++] = t->name;
-	if (n > 1 && __dune_copy_in(&args[at], t->argv + 8, 8 * (size_t)(n - 1)))
+	return at;
+}
+
+/* What the loader is told: "DUNE_EXEC=[DESCRIPTOR]:PATH". */
+static bool put_note(char note[NOTE_SIZE], const struct target *t)
+{
+	long at = put_string(note, 0, NOTE_SIZE, DUNE_EXEC_NOTE);
+
+	if (t->by_fd)
+		at = put_number(note, at, NOTE_SIZE, (unsigned int)t->fd);
+	at = put_string(note, at, NOTE_SIZE, ":");
+	at = put_copied(note, at, NOTE_SIZE, t->name);
+	if (at < 0)
+		return false;
+	note[at] = '\0';
+	return true;
+}
+
+/*
+ * The arguments are the program's from the first moment on, for those who look at the
+ * process.  @env has room for @n strings, the note and the end.
+ */
+static long start_loader(struct dune_percpu *pc, const struct target *t, uint64_t *env, long n)
+{
+	static const char empty[] = "";
+	const uint64_t no_args[] = { (uint64_t)empty, 0 };	/* as of 5.18 */
+	struct image im = { SYS_execveat, __dune_exec_fd, (long)empty, (long)t->argv, (long)env,
+			    AT_EMPTY_PATH };
+	char note[NOTE_SIZE];
+	uint64_t first = 0;
+
+	if (t->argv && __dune_copy_in(&first, t->argv, 8))
 		return -EFAULT;
-	args[at + (n > 1 ? n - 1 : 0)] = 0;
+	if (!first)
+		im.c = (long)no_args;
+	if (n && __dune_copy_in(env, t->envp, 8 * (size_t)n))
+		return -EFAULT;
+	if (!put_note(note, t))
+		return -ENAMETOOLONG;
+	env[n] = (uint64_t)note;
+	env[n + 1] = 0;
+	if (t->by_fd)
+		__dune_syscall3(SYS_fcntl, t->fd, F_SETFD, 0);
 	return load(pc, &im);
 }
 
 static long start_found(struct dune_percpu *pc, const struct target *t)
 {
-	uint64_t few[NR_STACK_ARGS];
-	long n = t->argv ? count(t->argv) : 0, size, p, ret;
+	uint64_t few[NR_STACK_STRINGS];
+	long n = count(t->envp), size, p, ret;
 
 	if (n < 0)
 		return n;
-	if (n + NR_OWN_ARGS + 2 <= NR_STACK_ARGS)
+	if (n + 2 <= NR_STACK_STRINGS)
 		return start_loader(pc, t, few, n);
-	size = (n + NR_OWN_ARGS + 2) * 8;
+	size = (n + 2) * 8;
 	p = __dune_syscall6(SYS_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			    -1, 0);
 	if (p < 0 && p > -4096)

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/personality.h>
 
@@ -142,7 +143,55 @@ static void readable_is_executable(void)
 	say("personality %x", (unsigned int)personality(0xffffffff));
 }
 
+/* As soon as it has any: before that Linux has not put it there yet. */
+static bool has_arguments(pid_t pid, const char *want, size_t len)
+{
+	char path[40], text[200];
+	ssize_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	fd = open(path, O_RDONLY);
+	while (fd >= 0 && !n)
+		n = pread(fd, text, sizeof(text), 0);
+	close(fd);
+	if (n == (ssize_t)len && !memcmp(text, want, len))
+		return true;
+	for (ssize_t i = 0; i < n; i++)
+		text[i] = text[i] ? text[i] : ' ';
+	say("%.*s", n > 0 ? (int)n : 0, text);
+	return false;
+}
+
+/* Whoever starts a program sees it as what it is, from the first moment on. */
+static void arguments_seen(void)
+{
+	static const char want[] = "cat\0-\0-";
+	char *args[] = { "cat", "-", "-", NULL };
+	volatile int right = 0, i;
+	int ends[2];
+	pid_t pid;
+
+	for (i = 0; i < 20; i++) {
+		if (pipe(ends))
+			return;
+		pid = vfork();
+		if (!pid) {
+			dup2(ends[0], STDIN_FILENO);
+			close(ends[1]);
+			execv("/bin/cat", args);
+			_exit(1);
+		}
+		right += has_arguments(pid, want, sizeof(want));
+		close(ends[0]);
+		close(ends[1]);
+		status_of(pid);
+	}
+	say("right %d times", right);
+}
+
 static const struct probe probes[] = {
+	{ "arguments of a new program", arguments_seen },
 	{ "shared descriptors", shared_descriptors },
 	{ "sizes of clone3", clone3_sizes },
 	{ "arguments of clone3", clone3_arguments },

@@ -103,7 +103,9 @@ int map_image(const struct elf_file *e);
 int map_exec_stack(const struct elf_file *e);
 
 /* stack.c */
-int stack_build(struct stack_image *s, const struct command *c, char **args, char **envp);
+const Elf64_auxv_t *stack_auxv(char **envp);
+int stack_build(struct stack_image *s, const struct command *c, char **args, char **envp,
+		const Elf64_auxv_t *av);
 
 /* identity.c */
 int descriptor_of(const char *path);

@@ -38,7 +38,8 @@ static uint64_t end_of_string(const char *s)
 	return (uint64_t)(s + strlen(s) + 1);
 }
 
-static const Elf64_auxv_t *own_auxv(char **envp)
+/* @envp: as main() got it from the kernel. */
+const Elf64_auxv_t *stack_auxv(char **envp)
 {
 	return (const Elf64_auxv_t *)(envp + count(envp) + 1);
 }
@@ -154,13 +155,16 @@ static void put_auxv(struct stack_image *s, const struct command *c, const Elf64
 	s->auxv_size = (size_t)((char *)out - (char *)place);
 }
 
-/* @args: the arguments behind PROG; @envp: as main() got it from the kernel. */
-int stack_build(struct stack_image *s, const struct command *c, char **args, char **envp)
+/*
+ * @args: the arguments behind PROG, or what stands for it; @envp: what the kernel gave to
+ * main(), or its beginning; @av: what stack_auxv() found.
+ */
+int stack_build(struct stack_image *s, const struct command *c, char **args, char **envp,
+		const Elf64_auxv_t *av)
 {
 	const char *const *head = &c->slots[c->first];
 	size_t nr_slots = sizeof(c->slots) / sizeof(c->slots[0]);
 	size_t nr_head = nr_slots - (size_t)c->first, nr_args = count(args), nr_env = count(envp);
-	const Elf64_auxv_t *av = own_auxv(envp);
 	size_t words = 1 + nr_head + nr_args + 1 + nr_env + 1 + 2 * count_auxv(av);
 	size_t size = 0;
 	struct strings text = { .image = s };

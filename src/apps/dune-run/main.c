@@ -27,7 +27,8 @@ struct options {
 	bool follow;
 	bool search;
 	bool verify;
-	char **command;		/* PROG and its arguments */
+	const char *name;	/* PROG */
+	char **command;		/* PROG, or argv[0] for it, and its arguments */
 };
 
 static const char help[] =
@@ -35,7 +36,6 @@ static const char help[] =
 	"Run PROG in Dune mode: ring 0 of a vCPU, in an ordinary process.\n"
 	"\n"
 	"  --as NAME     give PROG the name NAME (argv[0])\n"
-	"  --fd NUMBER   start the file behind this descriptor, and close it\n"
 	"  --no-follow   programs that PROG executes run outside Dune mode\n"
 	"  --path        PROG is a path: no search in PATH, no shell for plain text\n"
 	"  --verify      before PROG starts, say on standard error where it runs\n"
@@ -61,30 +61,48 @@ static const char *value_of(const char *option, char ***arg)
 	return **arg;
 }
 
-static int descriptor(const char *number)
+/*
+ * What libdune says to the loader of a program that Dune mode executes
+ * (dune_exec_through()).  The arguments are that program's then, and so is the
+ * environment without the note.
+ */
+static bool take_note(struct options *o, char **argv, char **envp)
 {
-	char *end;
-	long fd = strtol(number, &end, 10);
+	static const char start[] = DUNE_EXEC_NOTE;
+	char *note, *end;
+	size_t n = 0;
 
-	if (!*number || *end || fd < 0 || fcntl((int)fd, F_GETFD) < 0)
-		die(EXIT_OWN, "--fd %s: no open descriptor\n  next: dune-run --help", number);
-	return (int)fd;
+	while (envp[n])
+		n++;
+	if (!n || !argv[0] || strncmp(envp[n - 1], start, sizeof(start) - 1))
+		return false;
+	note = envp[n - 1] + sizeof(start) - 1;
+	envp[n - 1] = NULL;
+	if (*note != ':')
+		o->fd = (int)strtol(note, &end, 10);
+	else
+		end = note;
+	if (*end != ':' || (end > note && fcntl(o->fd, F_GETFD) < 0))
+		die(EXIT_OWN, "%s%s is not what libdune says\n  next: env -u DUNE_EXEC", start, note);
+	o->argv0 = argv[0];
+	o->name = end + 1;
+	o->search = false;
+	o->command = argv;
+	return true;
 }
 
-static struct options parse(char **argv)
+static struct options parse(char **argv, char **envp)
 {
 	struct options o = { .fd = -1, .follow = true, .search = true };
 	char **arg;
 
+	if (take_note(&o, argv, envp))
+		return o;
 	for (arg = argv + 1; *arg && **arg == '-'; arg++) {
 		const char *value = value_of("--as", &arg);
 
-		const char *number = value ? NULL : value_of("--fd", &arg);
-
 		if (value)
 			o.argv0 = value;
-		else if (number)
-			o.fd = descriptor(number);
 		else if (!strcmp(*arg, "--no-follow"))
 			o.follow = false;
 		else if (!strcmp(*arg, "--path"))
@@ -103,6 +121,7 @@ static struct options parse(char **argv)
 	}
 	if (!*arg)
 		die(EXIT_OWN, "no program given\n  next: dune-run --help");
+	o.name = *arg;
 	o.command = arg;
 	return o;
 }
@@ -222,8 +241,9 @@ static uint64_t entry_of(const struct elf_file *e)
 int main(int argc, char **argv, char **envp)
 {
 	static struct command command;
-	struct options o = parse(argv);
-	const char *name = o.command[0];
+	const Elf64_auxv_t *auxv = stack_auxv(envp);
+	struct options o = parse(argv, envp);
+	const char *name = o.name;
 	struct stack_image stack;
 	uint64_t entry;
 	int ret, exe_error, no_helper = 0;
@@ -240,7 +260,7 @@ int main(int argc, char **argv, char **envp)
 	if (o.fd >= 0)
 		close(o.fd);
 	map_command(&command, name);
-	ret = stack_build(&stack, &command, o.command + 1, envp);
+	ret = stack_build(&stack, &command, o.command + 1, envp, auxv);
 	if (ret)
 		die(EXIT_OWN, "building the stack: %s", strerror(-ret));
 

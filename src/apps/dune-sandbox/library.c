@@ -251,7 +251,7 @@ static void __attribute__((noreturn)) run(const struct start *o, char **envp)
 	if (o->fd >= 0)
 		close(o->fd);
 	map_command(&command, name);
-	ret = stack_build(&stack, &command, o->command + 1, envp);
+	ret = stack_build(&stack, &command, o->command + 1, envp, stack_auxv(envp));
 	if (ret)
 		die(EXIT_OWN, "building the stack: %s", strerror(-ret));
 	init();

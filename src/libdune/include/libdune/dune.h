@@ -204,9 +204,10 @@ bool dune_in_guest(void);
  *	none, exec() leaves Dune mode, as it does without this call
  *
  * Each later execve(PATH, ARGV, ENVP) from Dune mode of a 64-bit ELF program or
- * of a script becomes an execve of the loader, with the same environment and the
- * arguments "--as" ARGV[0] "--path" "--" PATH ARGV[1]...  execveat() too; a file that
- * PATH does not lead to from the loader comes as "--fd" NUMBER, before "--".  Programs
+ * of a script becomes an execve of the loader, with the same arguments and
+ * environment but for one string more at the environment's end, which the loader takes
+ * away: DUNE_EXEC_NOTE ":" PATH.  execveat() too; for a file that PATH does not lead to
+ * from the loader a descriptor of it stands before the colon, open, to be closed.  Programs
  * with set-user-ID or file capabilities and other formats start natively, and so does
  * what a traced thread executes (a debugger means the program) or a process that
  * has installed a seccomp filter (it may forbid the loader's calls).  The loader is
@@ -216,6 +217,8 @@ bool dune_in_guest(void);
  * Return: 0, or why @loader cannot be opened (-ENOENT, ...).
  */
 int dune_exec_through(const char *loader);
+
+#define DUNE_EXEC_NOTE	"DUNE_EXEC="
 
 /* ---- exceptions ----------------------------------------------------- */
 
