@@ -12,8 +12,8 @@
 #include <fcntl.h>
 #include <sys/time.h>
 
-#define ROUNDS	400
-#define OPENS	3000
+#define ROUNDS	150
+#define OPENS	1000
 
 static volatile sig_atomic_t signals;
 
