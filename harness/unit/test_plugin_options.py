@@ -32,7 +32,7 @@ from dunelab.pytest_support.header import (
 )
 from dunelab.pytest_support.options import CellRequest, cells_of, pairs_of
 from dunelab.pytest_support.recorder import folder_name, headline, outcome_of, plain_id
-from dunelab.pytest_support.schedule import group_of, scope_of, urgency
+from dunelab.pytest_support.schedule import group_of, is_group, scope_of, urgency
 from dunelab.pytest_support.slots import Slots
 from dunelab.results import ktap
 from dunelab.results.schema import MetricResult, Outcome
@@ -127,6 +127,7 @@ def test_groups_keep_cells_apart() -> None:
 )
 def test_scopes(nodeid: str, scope: str) -> None:
     assert scope_of(nodeid) == scope
+    assert is_group(scope) is scope.startswith("tcg")
 
 
 def test_the_longest_begin_first_or_last_where_time_is_limited() -> None:

@@ -77,6 +77,33 @@ def test_xdist_keeps_a_group_on_one_worker(bench: Bench) -> None:
     done.stdout.fnmatch_lines(["*cells*", "*tcg-amd-k1*fake-tcg*4*"])
 
 
+def test_no_more_workers_have_guests_than_may_run(bench: Bench) -> None:
+    """Each other worker would boot the same guest once more; it runs the rest."""
+    bench.pytester.makepyfile(
+        test_groups="""
+        import pytest
+
+        @pytest.mark.guest_group("one")
+        def test_one(guest):
+            pass
+
+        @pytest.mark.guest_group("two")
+        def test_two(guest):
+            pass
+
+        @pytest.mark.guest_group("three")
+        def test_three(guest):
+            pass
+
+        @pytest.mark.parametrize("number", range(12))
+        def test_alone(number):
+            pass
+        """
+    )
+    bench.run("-n", "4", "--guests", "1", "--engine", "tcg").assert_outcomes(passed=15)
+    assert [line for line in bench.journal if line.startswith("boot")] == ["boot tcg-amd-k1/2cpu"]
+
+
 def test_failed_assertion(bench: Bench) -> None:
     bench.program("behaviour/a", stdout=GOOD.replace("ok 1", "# got 1, want 2\nnot ok 1"))
     done = bench.run("--engine", "tcg")

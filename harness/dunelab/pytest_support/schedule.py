@@ -15,9 +15,11 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
 
+from dunelab.pytest_support.slots import default_slots
 from dunelab.spec import Cell, EngineName
 
-_GROUP = re.compile(r"\[(?P<group>[^\[\]:]+:[a-z_]+)(?:-[^\[\]]*)?\]$")
+_NAME = re.compile(r"[^\[\]:]+:[a-z_]+")
+_GROUP = re.compile(rf"\[(?P<group>{_NAME.pattern})(?:-[^\[\]]*)?\]$")
 _MARKED = re.compile(r"@(?P<group>[^@\]/]+)$")
 
 
@@ -40,6 +42,11 @@ def scope_of(nodeid: str) -> str:
     return written["group"] if written is not None else nodeid
 
 
+def is_group(scope: str) -> bool:
+    """Whether a scope is a group of guest tests."""
+    return _NAME.fullmatch(scope) is not None
+
+
 # How long a guest of an engine takes over the same work, roughly.
 _SLOWNESS = {EngineName.BOCHS: 2, EngineName.TCG: 1, EngineName.KVM: 0}
 
@@ -58,10 +65,36 @@ def urgency(cell: Cell | None, *, limited: bool = False) -> int:
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
-    """xdist's scheduling by scope, with the groups above as scopes."""
+    """xdist's scheduling by scope, with the groups above as scopes.
+
+    Groups go to no more workers than guests may run at once.  One more would wait for
+    another's guest to be done, and then boot the same kind anew; it gets the tests without
+    a guest, and ends when there are no more.
+    """
+
+    def __init__(self, config: Any, log: Any, guests: int) -> None:
+        super().__init__(config, log)
+        self._guests = guests
+        self._with_guests: set[Any] = set()
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        if node not in self._with_guests and len(self._with_guests) >= self._guests:
+            alone = next((scope for scope in self.workqueue if not is_group(scope)), None)
+            if alone is None:
+                node.shutdown()
+                return
+            self.workqueue.move_to_end(alone, last=False)
+        if is_group(next(iter(self.workqueue))):
+            self._with_guests.add(node)
+        super()._assign_work_unit(node)
+
+    def remove_node(self, node: Any) -> str | None:
+        self._with_guests.discard(node)
+        crashed: str | None = super().remove_node(node)
+        return crashed
 
 
 def make_scheduler(config: Any, log: Any) -> GroupScheduling | None:
@@ -70,4 +103,4 @@ def make_scheduler(config: Any, log: Any) -> GroupScheduling | None:
         return None
     # By number of tests, that is; the collection is in the order that is wanted.
     config.option.loadscopereorder = False
-    return GroupScheduling(config, log)
+    return GroupScheduling(config, log, config.option.dunelab_guests or default_slots())
