@@ -55,7 +55,7 @@ class Bench:
 
     def run(self, *arguments: str) -> pytest.RunResult:
         return self.pytester.runpytest_inprocess(
-            "-p", "no:cacheprovider", "--assert=plain", *arguments
+            "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", *arguments
         )
 
     @property
