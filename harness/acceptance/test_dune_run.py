@@ -328,6 +328,7 @@ def test_without_rights(shell: Shell, plain: Callable[[str], str], name: str) ->
     assert places(dune.stderr)["cpl"] == 0
 
 
+@pytest.mark.thorough
 def test_without_rights_again_and_again(shell: Shell) -> None:
     """Helper and program run side by side, and the one is never late."""
     text = "i=0; while [ $i -lt 40 ]; do dune-run --verify true; i=$((i + 1)); done"

@@ -131,6 +131,24 @@ def test_a_guest_serves_all_its_tests_before_another_starts(bench: Bench) -> Non
     assert order == ["a", "c", "e", "b", "d"]
 
 
+def test_the_next_group_finds_the_guest_before_the_last(bench: Bench) -> None:
+    for name, header in (("a", ""), ("b", "cpus=1")):
+        bench.program(f"behaviour/{name}", header)
+    bench.pytester.makepyfile(
+        test_later="""
+        import pytest
+
+        @pytest.mark.guest_group("later")
+        def test_later(guest):
+            pass
+        """
+    )
+    bench.run("-n", "1", "--engine", "tcg").assert_outcomes(passed=3)
+    assert bench.results.results[-1].test.endswith(":later]")
+    guests = [line.partition("/")[2] for line in bench.journal if line.startswith("boot")]
+    assert guests == ["2cpu", "1cpu"]
+
+
 def test_workers_begin_with_the_slowest_engine(bench: Bench) -> None:
     for name in ("a", "b", "c"):
         bench.program(f"behaviour/{name}")

@@ -119,6 +119,8 @@ def test_groups_keep_cells_apart() -> None:
         ("a/t.py::test_x[tcg-amd-debian-6.12:module]", "tcg-amd-debian-6.12:module"),
         ("a/t.py::test_x[tcg-amd-debian-6.12:module-arg-2]", "tcg-amd-debian-6.12:module"),
         ("a/t.py::test_x[tcg-amd-debian-6.12:dune_run-a-b]", "tcg-amd-debian-6.12:dune_run"),
+        ("a/t.py::test_x[tcg-amd-k1:sandbox-in [tmp]]", "tcg-amd-k1:sandbox"),
+        ("a/t.py::T::test_x[tcg-amd-k1:sandbox-[a:b-c]]", "tcg-amd-k1:sandbox"),
         ("a/t.py::test_x[plain]", "a/t.py::test_x[plain]"),
         ("a/t.py::test_x[a:1]", "a/t.py::test_x[a:1]"),
         ("a/t.py::test_x", "a/t.py::test_x"),

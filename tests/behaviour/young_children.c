@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=180 */
+/* dunelab: cpus=2 timeout=180 thorough */
 /*
  * Signals and stops that come to a child while it is being made: Linux gives up
  * registering an address space with the module then (mm_take_all_locks()), and it is

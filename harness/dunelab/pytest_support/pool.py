@@ -2,8 +2,8 @@
 """The guests of one worker: started lazily, reused, rested, replaced, ended.
 
 At most one guest of a worker runs.  When the worker turns to another guest the
-earlier one is paused; of paused ones only the latest is kept, as its memory is
-not free.  A guest that died or was damaged is never handed out again.
+earlier one is paused; beside the wanted one only the latest of these is kept, as
+memory is not free.  A guest that died or was damaged is never handed out again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dunelab.pytest_support.slots import Slots
 from dunelab.results.schema import RanOn
 from dunelab.spec import Cell
 
-PAUSED_KEPT = 1
+KEPT_BESIDE = 1
 SLOT_SECONDS = 3600.0
 
 
@@ -81,6 +81,8 @@ class GuestPool:
         if self._running is not None and self._running != key:
             self._pause(self._running)
         self._slots.take(Deadline.after(SLOT_SECONDS, "free slot for a guest"))
+        for older in [other for other in self._guests if other != key][:-KEPT_BESIDE]:
+            self._end(older)
         held = self._guests.get(key)
         if held is not None and (self._fresh or not held.usable):
             self._end(key)
@@ -157,8 +159,6 @@ class GuestPool:
         guest.machine.pause()
         # Python's dictionaries keep order: the one paused last goes to the end.
         self._guests[key] = self._guests.pop(key)
-        for older in list(self._guests)[:-PAUSED_KEPT]:
-            self._end(older)
 
     def _end(self, key: Key) -> None:
         guest = self._guests.pop(key)
