@@ -96,7 +96,13 @@ def test_start(shell: Shell, plain: Plain, name: str) -> None:
 
 
 @pytest.mark.parametrize("cpus", CPUS)
-@pytest.mark.parametrize("program", ATTACKS)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(name, marks=pytest.mark.thorough if name == "sandbox_race" else ())
+        for name in ATTACKS
+    ],
+)
 def test_attack(shell: Shell, plain: Plain, program: str, cpus: int) -> None:
     """Each attempt of the catalogue fails, and those that are no accident are reported."""
     path = plain(program)
@@ -119,7 +125,7 @@ def attack(shell: Shell, command: str, told: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("cpus", CPUS)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_fuzz(shell: Shell, plain: Plain, seed: int, cpus: int) -> None:
     """Random calls and instructions: the monitor never finds itself broken."""
     fuzz(shell, plain, seed, FUZZ_ROUNDS)
