@@ -123,6 +123,7 @@ def test_groups_keep_cells_apart() -> None:
         ("a/t.py::T::test_x[tcg-amd-k1:sandbox-[a:b-c]]", "tcg-amd-k1:sandbox"),
         ("a/t.py::test_x[plain]", "a/t.py::test_x[plain]"),
         ("a/t.py::test_x[a:1]", "a/t.py::test_x[a:1]"),
+        ("a/t.py::test_x[t[tcg-amd-k1:sandbox]]", "a/t.py::test_x[t[tcg-amd-k1:sandbox]]"),
         ("a/t.py::test_x", "a/t.py::test_x"),
         ("a/t.py::test_x[y]@mine", "mine"),
     ],

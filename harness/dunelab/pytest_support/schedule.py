@@ -19,7 +19,7 @@ from dunelab.pytest_support.slots import default_slots
 from dunelab.spec import Cell, EngineName
 
 _NAME = re.compile(r"[^\[\]:]+:[a-z_]+")
-_GROUP = re.compile(rf"::[^\[]+\[(?P<group>{_NAME.pattern})(?:-.*)?\]$")
+_GROUP = re.compile(rf"^[^\[]+\[(?P<group>{_NAME.pattern})(?:-.*)?\]$")
 _MARKED = re.compile(r"@(?P<group>[^@\]/]+)$")
 
 
