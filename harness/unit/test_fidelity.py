@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fidelity: how suites' output is read, what counts as a difference, what is remembered."""
+"""Fidelity: how suites' output is read, what counts as a difference, what is told."""
 
 from __future__ import annotations
 
@@ -9,27 +9,21 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jsonschema
 import pytest
-from machine_fakes import fake_spec
+from fidelity_fakes import CPYTHON, SUITES, end, events, pair, start
 from processes import wait_gone
 
-from dunelab import spec
 from dunelab.cli import fidelity as command
-from dunelab.deadline import Deadline
-from dunelab.errors import GuestDied, InfrastructureError
+from dunelab.errors import InfrastructureError
 from dunelab.fidelity import report
-from dunelab.fidelity.catalogue import all_suites, suite_names
-from dunelab.fidelity.model import WHOLE, End, How, Pair, Test, UnitRun, differences
+from dunelab.fidelity.catalogue import suite_names
+from dunelab.fidelity.model import WHOLE, End, Test, differences
 from dunelab.fidelity.programs import Compiled, group
-from dunelab.fidelity.runner import PROOF, GuestKeeper, Job, Plan, Watcher, run_all, run_unit
-from dunelab.fidelity.state import State
 from dunelab.fidelity.suites import (
     GUEST_FOLDER,
     Ended,
@@ -42,37 +36,7 @@ from dunelab.fidelity.suites import (
     select,
 )
 from dunelab.images.store import Store, find_repo_root
-from dunelab.machine.machine import Machine
-from dunelab.machine.watch import CommandTimeout
 from dunelab.results.report import make_header
-from dunelab.spec import CommandResult, EngineFacts, EngineName, Vendor
-
-SUITES = all_suites(Store.open())
-CPYTHON = SUITES["cpython"]
-UNIT = Unit("cpython", "test_x", 10, True)
-JOB = Job(CPYTHON, UNIT)
-
-
-def events(*lines: dict[str, str]) -> str:
-    return "".join(json.dumps(line) + "\n" for line in lines)
-
-
-def start(name: str) -> dict[str, str]:
-    return {"start": name}
-
-
-def end(name: str, outcome: str, why: str = "") -> dict[str, str]:
-    return {"end": name, "outcome": outcome, "why": why}
-
-
-def one(how: How, **ends: End) -> UnitRun:
-    tests = tuple(Test(name, end, "" if end is End.OK else "why") for name, end in ends.items())
-    return UnitRun("cpython", "test_x", how, 1.0, tests)
-
-
-def pair(native: dict[str, End], dune: dict[str, End]) -> Pair:
-    return Pair(one(How.NATIVE, **native), one(How.DUNE, **dune))
-
 
 # -- reading ---------------------------------------------------------------------------
 
@@ -365,173 +329,6 @@ def test_the_document_fits_its_schema(tmp_path: Path) -> None:
     schema = json.loads(Path(report.__file__).with_name("schema.json").read_text())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, schema)
-
-
-# -- running ---------------------------------------------------------------------------
-
-
-Answer = Callable[[str], CommandResult]
-
-
-class FakeMachine:
-    """Answers unit.sh's command lines."""
-
-    facts = EngineFacts(EngineName.TCG, "tcg", "QEMU 9.0.0", Vendor.AMD, "max", spec.Unit.TICKS)
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.commands: list[str] = []
-        self.killed = False
-
-    def run(self, text: str, deadline: Deadline, **options: Any) -> CommandResult:
-        if "unit.sh" not in text:
-            return CommandResult(text, 0, "", "", 0.0)
-        self.commands.append(text)
-        return self.answer(text)
-
-    def push(self, local: Path, remote: str, mode: int) -> None:
-        assert local.is_file()
-
-    def kill(self) -> None:
-        self.killed = True
-
-
-def keeper_of(*machines: FakeMachine) -> GuestKeeper:
-    left = list(machines)
-
-    @contextlib.contextmanager
-    def boot() -> Iterator[Machine]:
-        yield cast(Machine, left.pop(0))
-
-    return GuestKeeper(boot)
-
-
-def fine(text: str) -> CommandResult:
-    proof = f"{PROOF}, a vCPU\n" if "dune-run" in text else ""
-    return CommandResult(text, 0, events(start("a"), end("a", "ok")), f"{proof}log", 1.0)
-
-
-def test_a_unit_runs_by_dune_run_with_proof() -> None:
-    machine = FakeMachine(fine)
-    run, log = run_unit(keeper_of(machine), JOB, How.DUNE, Watcher())
-    assert "dune-run --verify python3" in machine.commands[0]
-    assert run.end_of("a").end is End.OK
-    assert PROOF in log
-
-
-def test_a_run_without_proof_is_no_run() -> None:
-    machine = FakeMachine(lambda text: CommandResult(text, 0, "", "log", 1.0))
-    with pytest.raises(InfrastructureError, match="did not say that it is in Dune mode"):
-        run_unit(keeper_of(machine), JOB, How.DUNE, Watcher())
-
-
-def test_a_dead_guest_is_an_end_and_is_replaced() -> None:
-    def die(text: str) -> CommandResult:
-        raise GuestDied("the guest died: Oops")
-
-    first, second = FakeMachine(die), FakeMachine(fine)
-    keeper = keeper_of(first, second)
-    run, _log = run_unit(keeper, JOB, How.NATIVE, Watcher())
-    assert run.end_of(WHOLE).end is End.GUEST_DIED
-    assert "Oops" in run.end_of(WHOLE).why
-    assert first.killed
-    run, _log = run_unit(keeper, JOB, How.NATIVE, Watcher())
-    assert run.end_of("a").end is End.OK
-
-
-def test_a_unit_that_overruns_on_a_living_guest_hung() -> None:
-    machine = FakeMachine(fine)
-
-    def overrun(text: str, deadline: Deadline, **options: Any) -> CommandResult:
-        if "unit.sh" not in text:
-            return CommandResult(text, 0, "", "", 0.0)
-        options["sink"]("stdout", events(start("a"), end("a", "ok"), start("b")))
-        raise CommandTimeout("did not end; the guest is alive")
-
-    machine.run = overrun  # type: ignore[method-assign]
-    run, _log = run_unit(keeper_of(machine), JOB, How.NATIVE, Watcher())
-    assert [(test.name, test.end) for test in run.tests] == [
-        ("a", End.OK),
-        ("b", End.HUNG),
-        (WHOLE, End.HUNG),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("native", "dune", "endless"),
-    [
-        (End.HUNG, End.HUNG, True),
-        (End.GUEST_DIED, End.HUNG, True),
-        (End.HUNG, End.OK, False),
-        (End.CRASHED, End.CRASHED, False),
-    ],
-)
-def test_a_unit_without_end_both_ways_is_named(native: End, dune: End, endless: bool) -> None:
-    assert pair({WHOLE: native}, {WHOLE: dune}).endless is endless
-
-
-def test_units_that_differ_run_again_and_known_ones_do_not(tmp_path: Path) -> None:
-    def sometimes(text: str) -> CommandResult:
-        done = fine(text)
-        bad = events(start("a"), end("a", "failed", "x"))
-        return replace(done, stdout=bad) if "dune-run" in text else done
-
-    state = State(tmp_path, fake_spec(tmp_path).image)
-    plan = Plan((JOB,), tries=2, workers=1, fresh=False)
-    machine = FakeMachine(sometimes)
-
-    @contextlib.contextmanager
-    def boot() -> Iterator[Machine]:
-        yield cast(Machine, machine)
-
-    ((_job, tries),) = run_all(plan, boot, state, Watcher())
-    assert len(tries) == 2
-    assert len(machine.commands) == 4
-    ((_job, again),) = run_all(plan, boot, state, Watcher())
-    assert [p.differing for p in again] == [p.differing for p in tries] == [("a",)] * 2
-    assert len(machine.commands) == 4
-    other = State(tmp_path, replace(state.image, digest="other"))
-    list(run_all(plan, boot, other, Watcher()))
-    assert [("dune-run" in text) for text in machine.commands[4:]] == [True, True]
-
-
-def test_a_broken_bench_ends_the_run(tmp_path: Path) -> None:
-    @contextlib.contextmanager
-    def boot() -> Iterator[Machine]:
-        raise InfrastructureError("no guest")
-        yield
-
-    plan = Plan((JOB,), tries=1, workers=1, fresh=False)
-    state = State(tmp_path, fake_spec(tmp_path).image)
-    with pytest.raises(InfrastructureError, match="no guest"):
-        list(run_all(plan, boot, state, Watcher()))
-
-
-def test_the_units_script_streams_kills_and_passes_the_status_on(tmp_path: Path) -> None:
-    """With this machine's own tools: what a unit leaves behind is killed."""
-    folder = tmp_path / "unit"
-    text = 'sleep 1000 & echo $! >../../left; echo event >>"$DUNELAB_EVENTS"; echo said; exit 7'
-    done = subprocess.run(
-        ["sh", guest_file("unit.sh"), "20", str(folder), "sh", "-c", text],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (7, "event\n", "said\n")
-    left = (tmp_path / "left").read_text().strip()
-    assert wait_gone(int(left), seconds=10)
-    assert not folder.exists()
-
-
-def test_the_units_script_ends_what_hangs(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["sh", guest_file("unit.sh"), "1", str(tmp_path / "unit"), "sleep", "100"],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 137
 
 
 def test_the_command_explains_itself() -> None:
