@@ -13,6 +13,8 @@
 #include <sched.h>
 
 #define MOVES		500
+#define ENOUGH		(MOVES / 5)
+#define MAX_MOVES	(20 * MOVES)
 #define MSR_LSTAR	0xc0000082
 
 static __thread unsigned long tls_word;
@@ -20,6 +22,7 @@ static __thread unsigned long tls_word;
 static struct {
 	volatile int stop;
 	volatile unsigned int moves, refused;
+	volatile unsigned int seen;	/* of them by the Dune process */
 	volatile pid_t target;
 } *shared;
 
@@ -31,7 +34,10 @@ static int kernel_cpu(void)
 	return (int)cpu;
 }
 
-/* An ordinary process that moves the Dune process to and fro. */
+/*
+ * An ordinary process that moves the Dune process to and fro.  On a busy host a move may
+ * be over before the process runs again: then there are more of them.
+ */
 static int mover(void *arg)
 {
 	struct timespec nap = { 0, 2000000 };
@@ -39,7 +45,7 @@ static int mover(void *arg)
 	(void)arg;
 	while (!shared->target)
 		sched_yield();
-	for (unsigned int i = 0; i < MOVES; i++) {
+	for (unsigned int i = 0; i < MOVES || (shared->seen <= ENOUGH && i < MAX_MOVES); i++) {
 		if (cpus_pin(shared->target, (int)(i & 1)))
 			shared->refused++;
 		shared->moves++;
@@ -105,7 +111,7 @@ static bool registers_survive(unsigned long seed, unsigned long loops)
 
 /* Where the moves were felt, and what broke. */
 static struct {
-	unsigned int rounds, seen, registers, tls, fs, lstar, cr3, memory;
+	unsigned int rounds, registers, tls, fs, lstar, cr3, memory;
 } felt;
 
 static void check_once(unsigned long want_fs, unsigned long want_lstar, unsigned long want_cr3,
@@ -175,15 +181,15 @@ int main(void)
 
 		check_once(want_fs, want_lstar, want_cr3, memory);
 		cpu = kernel_cpu();
-		felt.seen += cpu != last;
+		shared->seen += cpu != last;
 		last = cpu;
 	}
 
 	int status = child_wait(&other);
 
-	ktap_ok(status == 0 && shared->moves == MOVES && shared->refused == 0,
-		"another process moved this one %d times", MOVES);
-	ktap_ok(felt.seen > MOVES / 5, "%u of the moves were seen from inside", felt.seen);
+	ktap_ok(status == 0 && shared->moves >= MOVES && shared->refused == 0,
+		"another process moved this one %d times or more", MOVES);
+	ktap_ok(shared->seen > ENOUGH, "%u of the moves were seen from inside", shared->seen);
 	report("moved by another", shared->moves);
 
 	memset(&felt, 0, sizeof(felt));

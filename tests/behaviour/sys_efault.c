@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dunelab: cpus=2 timeout=60 */
+/* dunelab: cpus=2 timeout=150 */
 /*
  * Bad arguments give the errno that they give natively: every system call with
  * the same strange word in all six arguments, and calls that take a pointer
@@ -204,7 +204,7 @@ static int fill_table(void *arg)
 {
 	struct table *t = arg;
 
-	alarm(15);		/* one that waits is told by its number */
+	alarm(50);		/* one that waits is told by its number */
 	for (size_t w = 0; w < WORDS; w++)
 		for (unsigned int nr = 0; nr < NUMBERS; nr++) {
 			long a[6];

@@ -21,12 +21,18 @@ bench() {
 	ab -q -n 200 -c 10 "$@" http://127.0.0.1:8088/numbers 2>/dev/null |
 		grep -e '^Complete' -e '^Failed' -e '^HTML'
 }
+# A request is logged after its answer was sent.
+logged() {
+	until [ "$(wc -l <access)" -ge "$1" ]; do sleep 0.1; done
+}
 until [ "$(bench)" ]; do sleep 0.1; done
+logged 200
 : >access
 bench
 bench -k
 nginx -c "$PWD/conf" -s reload
 bench
+logged 600
 wc -l <access
 kill -QUIT $server
 wait $server

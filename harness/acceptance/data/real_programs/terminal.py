@@ -74,7 +74,8 @@ def main() -> None:
     say("cat\n", b"cat\r\n")
     say("typed\n", b"typed\r\ntyped\r\n")
     press("\x04")  # Ctrl-D
-    say("cat </dev/tty & sleep 1\n")  # stopped: it reads from the terminal
+    # Stopped: it reads from the terminal.
+    say("cat </dev/tty & until jobs %1 | grep -q Stopped; do sleep 0.1; done\n")
     say("kill -9 %1; sleep 1\n")
     say("jobs; stty size\n")
     say(
