@@ -143,18 +143,31 @@ static void readable_is_executable(void)
 	say("personality %x", (unsigned int)personality(0xffffffff));
 }
 
-/* As soon as it has any: before that Linux has not put it there yet. */
-static bool has_arguments(pid_t pid, const char *want, size_t len)
+static ssize_t arguments_of(pid_t pid, char *text, size_t size)
 {
-	char path[40], text[200];
-	ssize_t n = 0;
+	char path[40];
+	ssize_t n;
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
 	fd = open(path, O_RDONLY);
-	while (fd >= 0 && !n)
-		n = pread(fd, text, sizeof(text), 0);
+	n = fd < 0 ? -1 : pread(fd, text, size, 0);
 	close(fd);
+	return n;
+}
+
+/*
+ * As soon as it has any of its own: vfork() returns before exec has the new address
+ * space in use (exec_mmap()), and that has its arguments later still.
+ */
+static bool has_arguments(pid_t pid, const char *want, size_t len)
+{
+	char own[200], text[200];
+	ssize_t own_len = arguments_of(getpid(), own, sizeof(own)), n;
+
+	do {
+		n = arguments_of(pid, text, sizeof(text));
+	} while (!n || (n == own_len && !memcmp(text, own, (size_t)n)));
 	if (n == (ssize_t)len && !memcmp(text, want, len))
 		return true;
 	for (ssize_t i = 0; i < n; i++)
