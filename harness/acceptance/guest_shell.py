@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dunelab.spec import CommandResult, EngineName
+
 SECONDS = 120.0
+NATIVE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -20,3 +24,23 @@ class Outcome:
 
 Shell = Callable[..., Outcome]
 Plain = Callable[[str], str]
+
+
+def natively(
+    engine: EngineName, run: Callable[[], CommandResult], status: int = 0
+) -> CommandResult:
+    """What a program does natively, to compare with; on TCG asked again if that went wrong.
+
+    A program that writes code while it runs, as Java does, may be given old code there
+    (docs/engines.md), and then there is nothing to compare with.  The run's summary warns
+    of each such end.
+    """
+    tries = NATIVE_TRIES if engine is EngineName.TCG else 1
+    for left in reversed(range(tries)):
+        done = run()
+        if done.exit_status == status:
+            break
+        said = f"natively it ended with {done.exit_status}: {done.stdout[-2000:]}{done.stderr}"
+        assert left, said
+        warnings.warn(said, stacklevel=2)
+    return done

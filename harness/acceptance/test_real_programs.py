@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from guest_shell import natively
 
 from dunelab.deadline import Deadline
 from dunelab.machine.machine import Machine
@@ -104,8 +105,7 @@ def compare(guest: Machine, guest_context: Guest, cell: Cell) -> Compare:
         )
 
     def both(case: Case, runner: str) -> None:
-        native = run(case, "")
-        assert native.exit_status == case.status, native.stdout + native.stderr
+        native = natively(cell.engine, lambda: run(case, ""), case.status)
         dune = run(case, f"bash {REMOTE}/observe {SEEN}", RUNNERS[runner])
         assert dune.stdout == native.stdout, dune.stderr
         assert dune.exit_status == native.exit_status, dune.stderr
