@@ -11,6 +11,7 @@ from dunelab.spec import CommandResult, EngineName
 
 SECONDS = 120.0
 NATIVE_TRIES = 3
+WRITES_CODE = ("java",)  # and runs it: a compiler at run time
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,14 @@ Plain = Callable[[str], str]
 
 
 def natively(
-    engine: EngineName, run: Callable[[], CommandResult], status: int = 0
+    engine: EngineName, name: str, run: Callable[[], CommandResult], status: int = 0
 ) -> CommandResult:
-    """What a program does natively, to compare with; on TCG asked again if that went wrong.
+    """What a program does natively, to compare with: it must end with a status.
 
-    A program that writes code while it runs, as Java does, may be given old code there
-    (docs/engines.md), and then there is nothing to compare with.  The run's summary warns
-    of each such end.
+    On TCG those of WRITES_CODE, and no others, are asked again if they do not: they may be
+    given old code there (docs/engines.md).  The run's summary warns of each such end.
     """
-    tries = NATIVE_TRIES if engine is EngineName.TCG else 1
+    tries = NATIVE_TRIES if engine is EngineName.TCG and name in WRITES_CODE else 1
     for left in reversed(range(tries)):
         done = run()
         if done.exit_status == status:

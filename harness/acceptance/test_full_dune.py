@@ -59,7 +59,7 @@ def user(guest: Machine, text: str, run: str) -> CommandResult:
 
 @pytest.mark.parametrize("name", USER)
 def test_an_ordinary_user(guest: Machine, cell: Cell, name: str) -> None:
-    native = natively(cell.engine, lambda: user(guest, USER[name], "env"))
+    native = natively(cell.engine, name, lambda: user(guest, USER[name], "env"))
     dune = user(guest, USER[name], "dune-run\\ --verify")
     assert native.stdout
     assert (dune.exit_status, dune.stdout) == (native.exit_status, native.stdout), dune.stderr

@@ -105,7 +105,7 @@ def compare(guest: Machine, guest_context: Guest, cell: Cell) -> Compare:
         )
 
     def both(case: Case, runner: str) -> None:
-        native = natively(cell.engine, lambda: run(case, ""), case.status)
+        native = natively(cell.engine, case.name, lambda: run(case, ""), case.status)
         dune = run(case, f"bash {REMOTE}/observe {SEEN}", RUNNERS[runner])
         assert dune.stdout == native.stdout, dune.stderr
         assert dune.exit_status == native.exit_status, dune.stderr

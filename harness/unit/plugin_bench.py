@@ -54,6 +54,7 @@ class Bench:
         built.write_text(json.dumps({"stdout": GOOD, **script}))
 
     def run(self, *arguments: str) -> pytest.RunResult:
+        # Hypothesis would be imported anew in each run, for nothing but its summary.
         return self.pytester.runpytest_inprocess(
             "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain", *arguments
         )

@@ -27,8 +27,8 @@ def group_of(cell: Cell, kind: str) -> str:
     """The group of a test: one worker runs a whole group.
 
     A cell is cut by the kind of its tests (behaviour, bench, module, alarms,
-    ...), as kinds need different guests anyway: two cells then feed four
-    workers, and no guest is started twice for one group.
+    ...), as kinds need different guests anyway, so that a cell can keep more
+    than one worker busy; no guest is started twice for one group.
     """
     return f"{cell}:{kind}"
 
